@@ -1,6 +1,6 @@
 """Reads of messages: lists, single messages, reactions, pins, replays. All show the current state. Any replica answers.
 
-A read takes the content first and the permission after it: a user who is removed in between must not see what came
+A read takes the content first and the permission after it: a user who is removed in between must not see content from
 after the removal.
 """
 
@@ -97,7 +97,7 @@ class MessageQueryHandler:
     # Lists ----------------------------------------------------------------------------------------------------------
 
     async def _list(self, query: ListMessages) -> MessagePage:
-        """Return a range of `seq`, which has no gaps: every page costs the same, however deep."""
+        """Return a range of `seq`, which has no gaps, so every page costs the same at any depth."""
         room = await self._room_with_head(query.room_id)
         if query.after is not None:
             first = query.after + 1

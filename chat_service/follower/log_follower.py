@@ -109,7 +109,7 @@ class LogFollower:
         metrics.FOLLOWER_LAG_SECONDS.set_function(self.lag_s)
 
     def lag_s(self) -> float:
-        """Return how long the oldest entry has waited."""
+        """Return the time for which the oldest entry has waited."""
         now_ms = self._clock_ms()
         return max(now_ms - self._backlog.oldest_ms(now_ms), 0) / 1000
 
@@ -120,7 +120,7 @@ class LogFollower:
         self._backlog.note(entries, self._clock_ms())
 
     async def touch(self, entries: Sequence[LogEntry]) -> None:
-        """Note durably which rooms get an entry other than a message, before the commit. Raises Unavailable.
+        """Record durably, before the commit, the rooms that get an entry other than a message. Raises Unavailable.
 
         A write at most once in 30 s for a room. Rooms with messages are marked as active in their records anyway.
         """
@@ -179,7 +179,7 @@ class LogFollower:
         return partition_of(room_id) in self._following
 
     async def finish(self) -> None:
-        """Hand over what waits, and save: the process stops. Whatever fails here, the next owner recovers."""
+        """Hand over waiting entries and save, because the process stops. After a failure, the next owner recovers."""
         try:
             async with asyncio.timeout(FINISH_S):
                 while spans := self._backlog.take(self._is_followed):
@@ -275,7 +275,7 @@ class LogFollower:
                 self._unrecovered[partition] = now_ms + LOOK_AGAIN_MS
 
     async def _resume(self, room_id: str, position: int | None, checkpoint_ms: int) -> bool:
-        """Let a room wait if its log goes beyond its position; a room without one starts near the end of its log."""
+        """Enqueue a room whose log extends beyond its position; without one, start near the end of the log."""
         if position is None:
             record = (await self._rooms.rooms([room_id])).get(room_id)
             position = max(record.rev - UNKNOWN_START_REVS, 0) if record is not None else 0

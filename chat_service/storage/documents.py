@@ -28,7 +28,7 @@ def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
 
 
 def old_sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
-    """Return the text that versions before the log stored instead of its digest.
+    """Return the text that versions before the log stored in place of the digest.
 
     Injective: a slash in the user id is escaped. Ids stored before `/` and `%` were allowed keep their key.
     """

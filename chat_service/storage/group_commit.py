@@ -128,7 +128,7 @@ class GroupCommit:
             return
 
     async def _resolve(self, entries: list[LogEntry], are_all_expired: Callable[[], bool]) -> None:
-        """Make sure that each of these entries of one room is in the log or never can be, after an unknown outcome.
+        """After an unknown outcome, ensure that each of these entries of one room is in the log or can never be.
 
         Inserting the same documents again resolves it. If that succeeds, they are in the log. If it is refused, the
         first of their revs is taken, by them or by another entry, so the earlier insert can no longer succeed. Until

@@ -48,7 +48,7 @@ LEVELS: Mapping[str, str] = {"members": "strict", "rooms": "strict", "messages":
 
 
 async def read_state(states: Documents, name: str) -> Document:
-    """Return how far a migration is; empty before it begins. Raises Unavailable."""
+    """Return the state of a migration; empty before it begins. Raises Unavailable."""
     with translated():
         return await states.find_one({"_id": name}) or {}
 
@@ -78,7 +78,7 @@ class Migration:
         self._rooms = rooms
 
     async def run(self) -> None:
-        """Migrate unless that is done already; retry while the database is unavailable."""
+        """Migrate, unless done already; retry while the database is unavailable."""
         while True:
             try:
                 if not (await self._state()).get("done"):

@@ -58,7 +58,7 @@ class ListMessages(MessageListRequest, frozen=True, kw_only=True, tag="messages"
 class SearchRoom(MessageListRequest, frozen=True, kw_only=True, tag="search.room"):
     """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
 
-    `user_id` is the author; `before` is the id of the message that the search goes on before.
+    `user_id` is the author; `before` is the id of the message before which the search continues.
     """
 
     room_id: str
@@ -97,7 +97,7 @@ class ListReplies(MessageListRequest, frozen=True, kw_only=True, tag="replies"):
 
 
 class ListReactions(RecordListRequest, frozen=True, kw_only=True, tag="reactions"):
-    """List who reacted to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
+    """List the reactions to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
 
     room_id: str
     message_id: str
@@ -106,9 +106,9 @@ class ListReactions(RecordListRequest, frozen=True, kw_only=True, tag="reactions
 
 
 class ListPins(MessageListRequest, frozen=True, kw_only=True, tag="pins"):
-    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`.
+    """List the pinned messages of a room, newest pin first: all, or that of one message. Reply: `PinPage`.
 
-    `is_granted`: the partition has granted the caller access already, as to an admin who is no member.
+    `is_granted`: the partition has granted the caller access already, for example to an admin who is not a member.
     """
 
     room_id: str
@@ -224,7 +224,7 @@ class RoomPage(WireStruct, frozen=True, kw_only=True):
 
 
 class FoundMessages(WireStruct, frozen=True, kw_only=True):
-    """Messages that a search found. With `next_before`, older ones were not looked at."""
+    """Messages that a search found. `next_before` is set if older messages remain unsearched."""
 
     items: tuple[MessageView, ...]
     next_before: str | None = None
