@@ -36,7 +36,7 @@ def announce(
     rooms: Mapping[str, RoomAudience],
     room_max: int,
 ) -> Announcement:
-    """Return what to do for these memberships of the users in `records`."""
+    """Return the announcement for these memberships of the users in `records`."""
     announcement = Announcement([], {True: [], False: []}, set())
     frames = {user_id: presence_frame(record) for user_id, record in records.items()}
     for membership in memberships:

@@ -314,7 +314,7 @@ class Bus:
 
     @property
     def unsent_bytes(self) -> int:
-        """Return how much of what was sent without a confirm waits for the socket."""
+        """Return the number of bytes sent without a confirm that still wait for the socket."""
         return 0 if self._link is None else self._link.unsent_bytes
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:

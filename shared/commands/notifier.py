@@ -132,7 +132,7 @@ class AlertDirection(StrEnum):
 
 
 class AlertStatus(StrEnum):
-    """Whether an alert has fired; it fires once."""
+    """The state of an alert, which fires once."""
 
     ACTIVE = "active"
     FIRED = "fired"

@@ -36,7 +36,7 @@ Attachments = Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=ATTACHME
 
 
 class MessageExtras(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a message has beyond its text. `reply_to` is the id of a message of the same room."""
+    """The parts of a message beyond its text. `reply_to` is the id of a message of the same room."""
 
     reply_to: Id | None = None
     mentions: Mentions = ()
@@ -54,7 +54,7 @@ class ReplyPreview(WireStruct, frozen=True, kw_only=True):
 
 
 class ReactionCount(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """How many users reacted with an emoji. `mine`: the caller is one of them; only in REST."""
+    """The number of users who reacted with an emoji. `mine`: the caller is one of them; only in REST."""
 
     emoji: str
     count: int

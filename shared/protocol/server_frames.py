@@ -96,7 +96,7 @@ class ChatAckData(WireStruct, frozen=True, kw_only=True):
 class ChatMessageData(WireStruct, frozen=True, kw_only=True):
     """A message. `seq` counts the messages of its room, without gaps; `rev` is that of the entry that stored it.
 
-    What there is nothing to show of is absent. A deleted message (a tombstone) has an empty text and `deletedAt`.
+    Empty optional fields are omitted. A deleted message (a tombstone) has an empty text and `deletedAt`.
     """
 
     chatroom_id: str
@@ -253,7 +253,7 @@ class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RoomPresenceData(WireStruct, frozen=True, kw_only=True):
-    """How many members of a large room are online: sent at most every 5 s, instead of each member's changes."""
+    """The number of members online in a large room, sent at most every 5 s, instead of each member's changes."""
 
     chatroom_id: str
     active_now: int

@@ -47,12 +47,12 @@ FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float 
 
 
 def shown_name(text: str) -> str:
-    """Return a first or last name as it is shown: a longer one is cut."""
+    """Return a first or last name to show, truncated to NAME_MAX."""
     return text[:NAME_MAX]
 
 
 def shown_avatar(text: str) -> str | None:
-    """Return the URL of a picture as it is shown: an empty or longer one, which would be cut within, is left out."""
+    """Return the URL of a picture to show; None if empty or longer than AVATAR_MAX (a truncated URL is useless)."""
     return text if 0 < len(text) <= AVATAR_MAX else None
 
 
