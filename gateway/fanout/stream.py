@@ -137,15 +137,15 @@ class Stream:
     def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
         for position, data in due:
             if self.ahead:
-                self._readmit_caught_up(position - 1, now_s)
+                self._rejoin_caught_up(position - 1, now_s)
             if data:
                 self.put(Item(DropPolicy.NEVER, "", data), now_s)
             if self._evictions and position in self._evictions:
                 self._evict_at(self._evictions.pop(position))
         if self.ahead and self._order.last_position is not None:
-            self._readmit_caught_up(self._order.last_position, now_s)
+            self._rejoin_caught_up(self._order.last_position, now_s)
 
-    def _readmit_caught_up(self, position: int, now_s: float) -> None:
+    def _rejoin_caught_up(self, position: int, now_s: float) -> None:
         """Make the AHEAD sockets that have received everything through `position` LIVE."""
         arrived = [sink for sink, reached in self.ahead.items() if reached <= position]
         if arrived:

@@ -123,7 +123,7 @@ class MessageCalls(Calls):
     async def list_reactions(
         self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, query: ReactionsQuery
     ) -> Paged[chat_views.ReactionView]:
-        """Return who reacted to a message, newest first."""
+        """Return the reactions to a message, newest first."""
         command = chat_queries.ListReactions(
             **self._backend.head(caller),
             room_id=chatroom_id,

@@ -17,7 +17,7 @@ class LogThrottle:
         self._clock_s = clock_s
         self._kinds: dict[Hashable, tuple[float, int]] = {}  # end of the suppression, number of suppressed lines
 
-    def admit(self, kind: Hashable) -> int | None:
+    def check(self, kind: Hashable) -> int | None:
         """Return the number of lines of this kind suppressed since the last one; None to suppress this one too."""
         now_s = self._clock_s()
         shut_until_s, left_out = self._kinds.get(kind, (0.0, 0))

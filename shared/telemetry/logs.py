@@ -132,7 +132,7 @@ def _throttled(throttle: LogThrottle) -> Callable[[logging.LogRecord], bool]:
         if record.levelno < logging.WARNING:
             return True
         event = record.msg if isinstance(record.msg, dict) else None
-        left_out = throttle.admit((record.name, record.msg if event is None else event["event"]))
+        left_out = throttle.check((record.name, record.msg if event is None else event["event"]))
         if left_out is None:
             return False
         if left_out and event is not None:
