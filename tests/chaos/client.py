@@ -84,12 +84,12 @@ class ChaosClient:
 
     @property
     def is_online(self) -> bool:
-        """Return True if the device is meant to be connected."""
+        """Return whether the device is meant to be connected."""
         return self._wants.is_set()
 
     @property
     def is_ready(self) -> bool:
-        """Return True if all subscriptions of the current connection are answered."""
+        """Return whether all subscriptions of the current connection are answered."""
         return self._ws is not None and not self._pending
 
     @property

@@ -99,7 +99,7 @@ class ReplicatedSystem:
         return self.local.entries()[f"{name.upper().replace('-', '_')}_ADMIN_URL"]
 
     def is_ready(self, name: str) -> bool:
-        """Return True if a process reports ready. Blocks for up to 2 s."""
+        """Return whether a process reports ready. Blocks for up to 2 s."""
         try:
             with urllib.request.urlopen(f"{self.admin_url(name)}/readyz", timeout=2.0) as response:
                 return bool(response.status == 200)

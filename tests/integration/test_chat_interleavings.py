@@ -285,7 +285,7 @@ async def test_message_without_majority_is_neither_acked_nor_shown(owners: Owner
 
 
 def reads_majority(command: WireCommand) -> bool:
-    """Return True if a read asks for what a majority has."""
+    """Return whether a read asks for what a majority has."""
     return bool(command.document.get("readConcern", {}).get("level") == "majority")
 
 

@@ -155,7 +155,7 @@ class FaultRule:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def takes(self, command: WireCommand) -> bool:
-        """Return True if the rule applies to the command."""
+        """Return whether the rule applies to the command."""
         return (
             not self.is_removed
             and (self.times is None or len(self.hits) < self.times)
