@@ -57,7 +57,7 @@ class Lane:
         self.due = False
 
     def due_at_s(self, now_s: float, gather_s: float) -> float:
-        """Return when to flush the lane: at once if it was idle, otherwise `gather_s` after the last flush."""
+        """Return the time to flush the lane: at once if it was idle, otherwise `gather_s` after the last flush."""
         return max(self.flushed_at_s + gather_s, now_s)
 
     def flush(self, now_s: float, written: Written) -> None:

@@ -203,7 +203,7 @@ def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
 
 
 def found_of(items: Any, next_before: str | None) -> web.Response:
-    """Return the success envelope of what a search found."""
+    """Return the success envelope of a search."""
     pagination = Continuation(next=next_before)
     return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
 

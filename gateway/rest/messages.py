@@ -244,7 +244,7 @@ class MessageCalls(Calls):
         return await self._backend.chat_request(query, chat_views.MessageView)
 
     async def _sent(self, caller: Caller, sent: chat.Sent) -> CreatedOnce[chat_views.MessageView]:
-        """Return the stored message: a repeated one as it is now, which may differ from what it was."""
+        """Return the stored message; a repeated one in its current state, which may differ from the original."""
         message = sent.message
         if sent.repeated:
             message = await self._message(caller, message.chatroom_id, message.id)
