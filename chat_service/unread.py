@@ -1,4 +1,4 @@
-"""Unread messages and mentions of members, exact even where the records are behind the log.
+"""Unread messages and mentions of members, exact even if the records lag behind the log.
 
     records of rooms → the log beyond them → memberships → mentions, by bucket → memberships again
 

@@ -54,7 +54,7 @@ class Room(msgspec.Struct, kw_only=True):
 
     `created_by` is the user who made the room, and never changes. `creator_id` holds the role creator: a member or,
     while nobody is in the room, the last one to leave. It is None once the last member has been removed. In a room of
-    an earlier version, the creator may have left members behind, and still manages it.
+    an earlier version, the creator may have left while others stayed, and still manages it.
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
     changed an earlier message. Messages up to `old_seq` were stored before there was a log.

@@ -23,7 +23,7 @@ def member_key(room_id: str, user_id: str) -> str:
 
 
 def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
-    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes, whatever its length."""
+    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes for any length."""
     return blake2b(old_sent_as(room_id, user_id, client_message_id).encode(), digest_size=16).digest()
 
 
@@ -196,7 +196,7 @@ def to_member(document: Document) -> Member:
     )
 
 
-# What 0.2 stored ----------------------------------------------------------------------------------------------------
+# Documents of 0.2 ---------------------------------------------------------------------------------------------------
 
 
 def to_old_room(document: Document) -> Room:

@@ -62,7 +62,7 @@ class GroupCommit:
         """Return once the entries are on a majority.
 
         Raises LogConflict when an entry was refused, or when the outcome was unknown and has been resolved: each entry
-        then is in the log or never will be, and reading the log tells which. `are_all_expired` returns whether
+        then is in the log or never will be, and reading the log shows which. `are_all_expired` returns whether
         all commands have expired; once they have, a void entry takes the first rev instead.
         """
         if not entries:

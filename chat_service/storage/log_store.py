@@ -5,7 +5,7 @@
 reactions that share an entry, and `replyKey` the replies to a message: few entries have these fields.
 `messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
 
-All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
+All reads that lead to a decision or close a gap use read concern majority: their results cannot be rolled back.
 MongoDB finds an index for most filters. SecantusDB uses one only if it holds every field of the filter and all but the
 last are compared for equality, or if the filter is one `$in`. `shared.mongo.narrowed` splits other filters.
 """

@@ -1,7 +1,7 @@
 """Messages and their changes as parts of the documents of entries, and back. Pure.
 
-A message stands flat in the document of its own entry, as it is now; `shown` is the rev of the last change written into
-it. The documents of later changes hold the change alone.
+A message is stored flat in the document of its own entry, in its current state; `shown` is the rev of the last change
+written into it. The documents of later changes hold the change alone.
 """
 
 from typing import Any

@@ -181,7 +181,7 @@ def _identity(payload: dict[str, Any]) -> Identity:
 
 
 def _profile(claims: _Claims) -> UserProfile:
-    """Return the profile to show, whatever the claims hold."""
+    """Return the profile to show, for claims of any content."""
     return UserProfile(
         first_name=shown_name(_text_of(claims.first_name)),
         last_name=shown_name(_text_of(claims.last_name)),

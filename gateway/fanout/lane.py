@@ -77,8 +77,8 @@ class Lane:
 def replay(sink: Sink, frames: Sequence[bytes]) -> None:
     """Write complete frames of any total size to one socket, in order, about 128 KB at a time.
 
-    What the transport does not accept waits in the send queue by reference: the frames of a replay are the same objects
-    for all its readers.
+    Frames that the transport does not accept wait in the send queue by reference: the frames of a replay are the same
+    objects for all its readers.
     """
     piece: list[bytes] = []
     size_bytes = 0

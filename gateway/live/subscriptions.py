@@ -241,7 +241,7 @@ class Subscriptions:
     def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
         is_live = channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed)
-        self._membership.finish_evictions()  # of other sockets, if the channel has passed on what it waited for
+        self._membership.finish_evictions()  # of other sockets, if the channel has passed on items that it awaited
         if not is_live:
             raise Refusal.not_found("room")
         socket.subscribed(channel.name)

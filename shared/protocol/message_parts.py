@@ -21,7 +21,7 @@ Mentions = Annotated[tuple[UserId, ...], msgspec.Meta(max_length=MENTIONS_MAX)]
 
 
 class Attachment(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A picture, file, link or chart under its URL. The size in pixels or bytes is what the sender said."""
+    """A picture, file, link or chart under its URL. The size in pixels or bytes is as the sender stated it."""
 
     kind: Literal["image", "file", "link", "chart"]
     url: HttpsUrl

@@ -44,7 +44,7 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
     """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
 
-    It is False without either, with one beyond the head of the room, and if what was missed exceeds 1,000 frames or
+    It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
     8 MB. `seq` is the room's last message and `rev` the last entry of its log.
     """
 
@@ -191,8 +191,8 @@ class PresenceState(WireStruct, frozen=True, kw_only=True):
 class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """The subscription to this target has ended.
 
-    `reason` tells why the server ended that of a room. Every socket of a user who is removed from a room receives it,
-    subscribed or not. An unsubscription that the client requested has none.
+    `reason` states why the server ended the subscription of a room. Every socket of a user who is removed from a room
+    receives it, subscribed or not. An unsubscription that the client requested has none.
     """
 
     channel: Annotated[str, one_of("chatroom", "notifications", "market", "community", "activity")]

@@ -18,7 +18,7 @@ ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 # cannot represent them).
 FOREIGN_ID_PATTERN = r"^(?![\s\ufeff])[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}(?<![\s\ufeff])\Z"
 
-# `me` is the caller in paths, `deleted-user` the author of what an erased user wrote, `system:…` the system itself.
+# `me` is the caller in paths, `deleted-user` the author of an erased user's messages, `system:…` the system itself.
 USER_ID_PATTERN = r"^(?!(?:me|deleted-user)\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 
