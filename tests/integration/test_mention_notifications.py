@@ -107,7 +107,7 @@ async def test_mentioned_members_are_notified_once(world: MentionWorld) -> None:
         assert await world.inbox("ann") == []
 
 
-async def test_stranger_who_is_named_is_not_notified_nor_anyone_above_the_rate(world: MentionWorld) -> None:
+async def test_neither_mentioned_strangers_nor_mentions_above_the_rate_are_notified(world: MentionWorld) -> None:
     world.room = await world.rest("ann").create_room()
     await world.rest("ben").data("POST", f"/v1/chatrooms/{world.room}/join")
     await world.send(mentions=["stranger"])

@@ -233,7 +233,7 @@ async def test_old_message_that_lost_its_room_repeats_nothing(chat: Chat) -> Non
     assert [ack and (ack.message.seq, ack.repeated) for ack in acks] == [(1, False), (2, False)]
 
 
-async def test_who_left_may_come_back_and_who_was_removed_may_not(migrated: Chat) -> None:
+async def test_former_member_may_come_back_and_removed_one_may_not(migrated: Chat) -> None:
     assert await migrated.error_of(Act("join", PRIVATE, "dan")) is ErrorCode.NOT_FOUND
     assert await migrated.error_of(Act("send", PRIVATE, "dan")) is ErrorCode.NOT_FOUND
     assert await migrated.error_of(Act("join", PRIVATE, "cat")) is None
@@ -242,7 +242,7 @@ async def test_who_left_may_come_back_and_who_was_removed_may_not(migrated: Chat
     assert await migrated.member_ids("dan", migrated.old.private) == ["ann", "ben", "cat", "dan"]
 
 
-async def test_who_left_public_room_is_not_invited_to_it(migrated: Chat) -> None:
+async def test_former_member_of_public_room_is_not_invited_to_it(migrated: Chat) -> None:
     assert await migrated.database["room_members"].find_one({"roomId": migrated.old.public, "userId": "cat"}) is None
 
 
@@ -407,7 +407,7 @@ async def test_new_database_is_done_at_once(database: Database) -> None:
     assert await dump(database) == NOTHING
 
 
-async def test_room_with_more_messages_behind_than_a_batch_is_read_in_pages(chat: Chat) -> None:
+async def test_room_with_more_unrecorded_messages_than_a_batch_is_read_in_pages(chat: Chat) -> None:
     more = old_messages(chat.old.private, 40)[PRIVATE_MESSAGES:]
     await chat.old.insert_messages(more)
     await migrate(chat.database)

@@ -84,7 +84,7 @@ def test_document_that_has_no_bson_passes(error: Exception) -> None:
         raise error
 
 
-def test_bulk_write_with_duplicates_alone_is_told_from_others() -> None:
+def test_duplicate_only_failure_is_detected() -> None:
     assert only_duplicates(bulk(DUPLICATE, DUPLICATE))
     assert not only_duplicates(bulk(DUPLICATE, {"index": 2, "code": 121}))
 

@@ -206,7 +206,7 @@ def test_reactions_in_a_row_share_an_entry() -> None:
     assert desk.entry.member_count == desk.room.member_count == 5
 
 
-def test_anything_between_them_parts_reactions() -> None:
+def test_interleaved_command_splits_reactions() -> None:
     desk = Desk(RoomType.PUBLIC, message(), message("msg_2", seq=2))
     join = JoinRoom(id="cmd_join", caller=Caller(user_id="ann"), room_id=ROOM, expires_at_monotonic_ms=0)
     answers = desk.ask_all(react("ann"), react("ben", message_id="msg_2"), react("ben"), join, react("cat"))
@@ -274,7 +274,7 @@ def test_room_takes_fifty_pins() -> None:
 # What a replay shows --------------------------------------------------------------------------------------------------
 
 
-def test_replay_shows_the_present_and_of_a_deleted_message_nothing_but_that() -> None:
+def test_replay_shows_current_state_and_only_the_deletion() -> None:
     desk = Desk()
     desk.ask(command(EditMessage, "ann", message="one"))
     first = desk.entry

@@ -497,7 +497,7 @@ def test_expired_command_is_skipped(command: str) -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_refused_command_is_not_decided_behind_a_later_one_of_its_user() -> None:
+def test_refused_command_is_not_decided_after_a_later_one_of_its_user() -> None:
     chat = ChatRoom("private")
     early = on_room(LeaveRoom, STRANGER)
     assert chat.refused(early) is NOT_FOUND

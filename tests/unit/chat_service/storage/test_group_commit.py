@@ -245,7 +245,7 @@ async def test_conflict_at_first_entry_stores_nothing_of_its_group() -> None:
     assert room_log.ids == ["x"]
 
 
-async def test_two_conflicts_of_one_insert_are_told_to_two_groups() -> None:
+async def test_two_conflicts_of_one_insert_fail_two_groups() -> None:
     room_log = RoomLogStub(*entries("x", "y"), is_gated=True)
     told = await outcomes(room_log, entries("a"), entries("x"), entries("y"), entries("b"))
     assert [type(outcome) for outcome in told] == [type(None), LogConflict, LogConflict, type(None)]
