@@ -55,7 +55,7 @@ class AccessTraffic:
         self._random.shuffle(self._removals)
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [(self._chat, rates.victim_messages), (self._remove, rates.removals), (self._ban, rates.bans)]
 
     @property

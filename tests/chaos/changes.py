@@ -61,7 +61,7 @@ class Watcher:
         self.client.on("missed", lambda data: self.faults.append(f"missed {data}"))
 
     def shown(self, message_id: str) -> tuple[str | None, dict[str, int] | None]:
-        """Return what the watcher knows of a message: its text and the counts of its reactions."""
+        """Return the watcher's view of a message: its text and the counts of its reactions."""
         return self.texts.get(message_id), self.reactions.get(message_id)
 
     def shows(self, message_id: str, seen: tuple[str | None, dict[str, int]]) -> bool:
@@ -119,7 +119,7 @@ class ChangeTraffic:
         await self._open.aclose()
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [
             (self._write, rates.changes / 4),
             (self._edit, rates.changes),

@@ -94,7 +94,7 @@ class ChaosClient:
 
     @property
     def waiting(self) -> int:
-        """Return how many messages wait for an answer."""
+        """Return the number of messages that wait for an answer."""
         return len(self.unacked) + len(self._once)
 
     @property

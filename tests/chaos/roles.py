@@ -21,7 +21,7 @@ RETRY_S = 0.5
 
 
 class CreatorCount(NamedTuple):
-    """How many creators and members a list of members showed."""
+    """The numbers of creators and members in a list of members."""
 
     at_s: float
     creators: int
@@ -66,7 +66,7 @@ class RoleTraffic:
             self.rooms.append(await RestClient(self._url, first).create_room(f"Roles {number}", "public", **fields))
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [(self._change, rates.roles), (self._look, rates.roles)]
 
     async def settle(self) -> None:

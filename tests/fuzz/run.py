@@ -35,7 +35,7 @@ _BAD_LINE = re.compile(r'"level": ?"(error|critical|exception)"|Traceback|\[(err
 
 @dataclass
 class FuzzReport:
-    """What was sent and its effect on the gateway."""
+    """The frames sent, and their effect on the gateway."""
 
     seed: int
     sent: dict[str, int] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def frames_about(client: LiveClient, *types: str) -> list[str]:
 
 
 def unordered_lines() -> float:
-    """Return how many lines of the kind UNORDERED the gateways of this process have received."""
+    """Return the number of UNORDERED lines that the gateways of this process have received."""
     return REGISTRY.get_sample_value("gateway_deliveries_in_total", {"kind": "unordered"}) or 0.0
 
 

@@ -23,7 +23,7 @@ from tests.support.waiting import until_async
 
 @dataclass
 class EntriesOfRoom:
-    """What a follower of the logs hands over."""
+    """A batch that the log follower hands over."""
 
     entries: Sequence[LogEntry]
 

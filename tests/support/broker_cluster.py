@@ -93,7 +93,7 @@ class ClusterMember(Broker):
             self.is_frozen = False
 
     def peers_running(self) -> int:
-        """Return how many running nodes this one sees, itself included; 0 without an answer."""
+        """Return the number of running nodes that this one sees, itself included; 0 without an answer."""
         try:
             return int(self.control("eval", "length(rabbit_nodes:all_running())."))
         except (CalledProcessError, TimeoutExpired):

@@ -208,7 +208,7 @@ class FaultyMessages(MessageStore):
 
 
 class DeliveryRecorder:
-    """What the gateways get. A dead owner sends nothing."""
+    """The lines that the gateways receive. A dead owner sends nothing."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []

@@ -86,12 +86,12 @@ class LossyBroker:
 
     @property
     def lost(self) -> int:
-        """Return how many deliveries were lost."""
+        """Return the number of lost deliveries."""
         return sum(filtered.lost for filtered in self._filters)
 
     @property
     def connections(self) -> int:
-        """Return how many connections there were."""
+        """Return the number of connections so far."""
         return len(self._filters)
 
     def hold(self) -> None:

@@ -1,4 +1,4 @@
-"""Which errors of the driver mean that the database is unavailable, and which that a document can never be stored."""
+"""The driver's errors: an unavailable database, or a document that can never be stored."""
 
 import pymongo.errors
 import pytest

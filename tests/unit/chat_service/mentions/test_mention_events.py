@@ -1,4 +1,4 @@
-"""Who is notified of an entry, and the events."""
+"""The recipients of an entry's notifications, and the events."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The rate of notified mentions."""
+"""The rate of mention notifications."""
 
 from chat_service.mentions.sent_mentions import SENT_MAX, WINDOW_MS, SentMentions, within_rate
 

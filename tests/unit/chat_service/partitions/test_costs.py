@@ -1,4 +1,4 @@
-"""What each command costs, and the rooms that it reserves."""
+"""The costs of each command, and the rooms that it reserves."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is announced of users' presence, and to whom."""
+"""The announcements of users' presence: content and recipients."""
 
 import json
 

@@ -68,7 +68,7 @@ class RolesWorld:
         self.decide(created)
 
     def decide(self, *commands: AnyRoomCommand) -> list[Any]:
-        """Load what the commands need, decide them as one batch, and store its entries."""
+        """Load the data for the commands, decide them as one batch, and store its entries."""
         self.now_ms += 1
         state = RoomState(copy.deepcopy(self.room))
         named = {user_id for command in commands for user_id in users_of(command)}

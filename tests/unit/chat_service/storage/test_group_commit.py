@@ -121,7 +121,7 @@ def all_expired() -> bool:
 
 
 async def begun(room_log: RoomLogStub, inserts: int) -> None:
-    """Return once so many inserts have begun."""
+    """Return once `inserts` inserts have begun."""
     for _ in range(1_000):
         if len(room_log.inserts) >= inserts:
             return
