@@ -42,7 +42,7 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
+    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
 
     It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
     8 MB. `seq` is the room's last message and `rev` the last entry of its log.
