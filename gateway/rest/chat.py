@@ -118,7 +118,7 @@ class ChatCalls(Calls):
 
     @post("/v1/chatrooms/{chatroomId}/join", ErrorCode.RATE_LIMITED)
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
-        """Join a room. Idempotent. Private and group rooms admit only invited users."""
+        """Join a room. Idempotent. Only invited users may join private and group rooms."""
         command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
 

@@ -1,6 +1,7 @@
 """Users who lose access during the faults: removed from private rooms over REST, or banned by event.
 
-The victims chat before and after, and connect again and again. `ledger` judges what they still send and receive.
+The victims chat before and after, and connect again and again. `ledger` judges the items that they still send and
+receive.
 """
 
 import asyncio

@@ -230,7 +230,7 @@ class ChaosClient:
                 await asyncio.sleep(SLOW_PAUSE_S)
 
     async def _tend(self) -> None:
-        """Ping, resend what is due, and give up a silent connection."""
+        """Ping, resend due messages, and give up a silent connection."""
         pinged_s = self._clock()
         while True:
             now_s = self._clock()

@@ -87,7 +87,7 @@ class RoleTraffic:
         return [f"keeper{number}" for number in range(KEEPERS)]
 
     async def _is_right(self, room: str) -> bool:
-        """Have the room loaded by its owner, whatever was left unwritten, and look."""
+        """Make the owner load the room, even if records are unwritten, and look."""
         await call_rest(self._admin, "PUT", f"/v1/chatrooms/{room}/members/{self._keepers[0]}")
         await self._look_at(room)
         return bool(self._seen.get(room)) and self._seen[room][-1].is_right

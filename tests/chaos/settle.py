@@ -1,4 +1,4 @@
-"""The end of a run: wait until the system is quiet, and read what is stored."""
+"""The end of a run: wait until the system is quiet, and read the stored items."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -140,7 +140,7 @@ class Settling:
                 self._ledger.note_failure(f"memberCount is {count} of {body['pagination']['total']}", channel=room)
 
     async def queues(self, *, until_expired: bool) -> dict[str, int]:
-        """Check that all queues are empty, and with `until_expired` that none of a dead process is left."""
+        """Check that all queues are empty, and with `until_expired` that no queue of a dead process is left."""
         found: dict[str, int] = {}
 
         async def are_well() -> bool:

@@ -1,4 +1,4 @@
-"""Requirements on every answer, whatever the request."""
+"""Requirements on every answer to any request."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Lines that the broker loses between two healthy connections: the last of a room, and whatever a full queue drops.
+"""Lines that the broker loses between two healthy connections: the last of a room, and those dropped by a full queue.
 
 The far gateway (or chat_service) reaches the broker through a proxy that loses chosen deliveries, or holds all of them
 until a bounded queue of the real broker is full.

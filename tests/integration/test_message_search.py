@@ -1,4 +1,4 @@
-"""Message search on the real database: the index behind the log, changes of messages, budgets, paging."""
+"""Message search on the real database: the index and the log, changes of messages, budgets, paging."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence

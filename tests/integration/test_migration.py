@@ -1,8 +1,8 @@
 """The migration from 0.2, on the real database.
 
 The embedded database supports validators (`collMod`, strict and moderate), so the fence is tested as it is in MongoDB.
-What it cannot show is a user without the right to `collMod`, because it has no access control, and a read concern that
-hides writes, because it is no replica set.
+It cannot show a user without the right to `collMod`, because it has no access control, nor a read concern that
+hides writes, because it is not a replica set.
 """
 
 import asyncio
@@ -141,7 +141,7 @@ async def is_done(database: Database) -> bool:
     return bool((await database["migrations"].find_one({}) or {}).get("done"))
 
 
-# What arrives ---------------------------------------------------------------------------------------------------------
+# Migrated data --------------------------------------------------------------------------------------------------------
 
 
 async def test_public_room_keeps_counts_and_read_marks(migrated: Chat) -> None:
@@ -179,7 +179,7 @@ async def test_members_of_deleted_and_lost_rooms_are_left_out(migrated: Chat) ->
     assert LOST not in await migrated.database["room_records"].distinct("_id")
 
 
-# What continues -------------------------------------------------------------------------------------------------------
+# Continued use --------------------------------------------------------------------------------------------------------
 
 
 async def test_log_continues_after_the_last_old_message(migrated: Chat) -> None:
@@ -219,7 +219,7 @@ async def test_old_client_message_id_is_used_up_for_its_sender(migrated: Chat, u
 
 
 async def test_old_message_that_lost_its_room_repeats_nothing(chat: Chat) -> None:
-    """0.2 stores messages before their room, and was killed in between: no sender was told that they are stored."""
+    """0.2 stores messages before their room, and was killed in between: no sender received an acknowledgement."""
     await chat.old.insert_messages([old_message(LOST, 4, "lost")])
     await migrate(chat.database)
     chat.world.rooms = (LOST, chat.old.private)

@@ -1,4 +1,4 @@
-"""Outages of what a gateway needs: callers fail fast, nothing piles up, nothing is done twice or late."""
+"""Outages of a gateway's dependencies: callers fail fast, nothing piles up, nothing is done twice or late."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Announcements of presence on the real broker and database: who is told, how often, and after which crash."""
+"""Announcements of presence on the real broker and database: recipients, frequency, and crashes at each step."""
 
 import asyncio
 from collections.abc import AsyncIterator

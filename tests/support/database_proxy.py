@@ -229,7 +229,7 @@ class DatabaseProxy:
         return rule
 
     def clear(self) -> None:
-        """Remove every rule and release what is held."""
+        """Remove every rule and release held messages."""
         for rule in self._rules:
             rule.remove()
             rule.release()

@@ -213,7 +213,7 @@ class PresenceWorld:
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:
-        """Announce what is owed, and check that exactly this was announced since the last check."""
+        """Announce owed changes, and check that exactly this was announced since the last check."""
         await self.announcer.announce()
         await self.barrier()
         assert sorted(self.announced) == sorted(announced)

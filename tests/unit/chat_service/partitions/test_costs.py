@@ -93,7 +93,7 @@ def test_first_message_to_a_public_room_costs_a_join_too() -> None:
 
 
 def test_first_messages_of_a_batch_share_one_join_and_are_refused_together() -> None:
-    """A later one must not slip in free behind one that is refused."""
+    """A later one must not be free because an earlier one is refused."""
     commands = [send(), send(), send("cat"), command(JoinRoom)]
     batch = costs_of(commands, {ROOM: state()})
     assert batch.costs == [

@@ -1,4 +1,4 @@
-"""Decisions on stored messages: who may change what, what is in effect already, and which reactions share an entry."""
+"""Decisions on stored messages: permissions, changes already in effect, and reactions that share an entry."""
 
 import itertools
 import json
@@ -271,7 +271,7 @@ def test_room_takes_fifty_pins() -> None:
     assert desk.refused(command(PinMessage, "ann")) is ErrorCode.CONFLICT
 
 
-# What a replay shows --------------------------------------------------------------------------------------------------
+# Replays --------------------------------------------------------------------------------------------------------------
 
 
 def test_replay_shows_current_state_and_only_the_deletion() -> None:

@@ -655,7 +655,7 @@ class MemoryLog:
         log.append(entry)
 
     def state(self, room_id: str) -> RoomState:
-        """Return a room as its log tells it."""
+        """Return a room as its log shows it."""
         state = RoomState(None)
         for entry in self.entries.get(room_id, []):
             state.room = apply(entry, state.room)
@@ -667,7 +667,7 @@ class MemoryLog:
 
 
 class Writer:
-    """One owner: it keeps what it knows, decides, appends, delivers, and may die before any single step."""
+    """One owner: it keeps its state, decides, appends, delivers, and may die before any single step."""
 
     def __init__(self, log: MemoryLog, delivered: list[Delivery]) -> None:
         self.log = log

@@ -81,7 +81,7 @@ def _place(entry: LogEntry) -> tuple[str, int]:
 
 
 def entry(id_: str, rev: int = 1, room_id: str = "", text: str = "") -> LogEntry:
-    """Return a message; its room is named after its id unless told otherwise."""
+    """Return a message; its room is named after its id by default."""
     room_id = room_id or f"room_of_{id_}"
     message = Message(
         id=id_,
@@ -137,7 +137,7 @@ def _resolves_at_once() -> Iterator[None]:
 
 
 async def outcomes(room_log: RoomLogStub, *groups: list[LogEntry]) -> list[BaseException | None]:
-    """Commit the first group, and the others while its insert is under way; return what each is told."""
+    """Commit the first group, and the others while its insert is under way; return the outcome of each."""
     commits = GroupCommit(room_log)
     tasks = [asyncio.ensure_future(commits.commit(group, none_expired)) for group in groups]
     await asyncio.sleep(0)  # the first insert is under way, the others wait
@@ -394,7 +394,7 @@ def test_logs_have_no_holes_and_outcomes_are_true(
             stored = group if outcome is None else group[: outcome.stored]
             assert {one.id for one in stored} <= set(room_log.ids)
         known = list(room_log.ids)
-        for late in tried:  # whatever is still on its way changes nothing
+        for late in tried:  # writes still in progress change nothing
             for room_id in {one.room_id for one in late}:
                 of_room = [one for one in late if one.room_id == room_id]
                 if of_room[0].rev in room_log.revs(room_id):

@@ -1,4 +1,4 @@
-"""The looks inside a frame: they find what our own encoder writes, whatever a user's text contains."""
+"""The looks inside a frame: they find fields of our own encoder, for any text of a user."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The shell of one socket on a real server: what happens when something behind it fails."""
+"""The shell of one socket on a real server, when a dependency fails."""
 
 import asyncio
 import gc
