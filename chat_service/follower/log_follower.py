@@ -31,7 +31,7 @@ from shared.waiting import until_next
 log = logs.get(__name__)
 
 INTERVAL_S = 0.25
-SAVE_MS = 20_000  # between writes of a position of a room with a steady flow: 20 writes a second for 400 rooms
+SAVE_MS = 20_000  # interval between writes of a busy room's position: 20 writes a second for 400 rooms
 TOUCHED_FOR_MS = 30_000
 CHECKPOINT_SLACK_MS = 60_000  # longer than a mark of activity holds and a commit takes
 LOOK_BACK_MS = 600_000  # without a checkpoint

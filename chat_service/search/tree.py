@@ -22,7 +22,7 @@ from chat_service.search.words import Needle, message_words, packed
 CHUNK = 256  # messages on a page of level 0
 FANOUT = 16
 LEVEL_MAX = 3  # 1,048,576 messages
-WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; beyond it the page says nothing, and queries read what is below it
+WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; a larger one stores no words, and queries read the pages below it
 AUTHORS_KEPT = 10_000
 _NO_LINE = ""
 
