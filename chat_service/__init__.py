@@ -5,8 +5,9 @@ Read in this order:
 - `rooms`: the functional core: records, log and decisions;
 - `storage`: the log and the records in MongoDB;
 - `people`: presence and profiles;
-- `partitions`: which replica owns which rooms, and how it carries commands out;
-- `follower`, `search`: the entries of all logs, handed on behind the commit; message search, which is fed by it;
-- `mentions`: notifications of mentioned users, behind the commit;
+- `partitions`: the ownership of rooms by replicas, and the execution of commands;
+- `follower`, `search`: the entries of all logs, handed to consumers asynchronously, after the commit; the message
+  search that they feed;
+- `mentions`: notifications of mentioned users, asynchronously, after the commit;
 - `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`.
 """

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 from chat_service.follower import position_store
 from chat_service.follower.log_follower import LogFollower
 from chat_service.follower.position_store import PositionStore
-from chat_service.mentions import grant_store
-from chat_service.mentions.grant_store import GrantStore
+from chat_service.mentions import sent_mention_store
 from chat_service.mentions.mention_notifier import MentionNotifier
+from chat_service.mentions.sent_mention_store import SentMentionStore
 from chat_service.partitions.commit_path import Services
-from chat_service.partitions.limits import Bounds, Limits, limits_of
+from chat_service.partitions.limits import Limits, Quotas, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
@@ -61,7 +61,7 @@ INDEXES = {
     **profile_store.INDEXES,
     **position_store.INDEXES,
     **index_store.INDEXES,
-    **grant_store.INDEXES,
+    **sent_mention_store.INDEXES,
 }
 
 
@@ -89,13 +89,13 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         rates = RateLimiter(RateWindows(limits), bus, replicas, clock.now_ms, monotonic_ms)
         index = IndexStore(mongo.database)
         positions, indexer = PositionStore(mongo.database), SearchIndexer(index, clock.now_ms)
-        mentions = MentionNotifier(rooms, messages, GrantStore(mongo.database), bus, clock.now_ms)
+        mentions = MentionNotifier(rooms, messages, SentMentionStore(mongo.database), bus, clock.now_ms)
         follower = LogFollower(room_log, rooms, positions, [indexer, mentions], clock.now_ms)
         services = Services(
             RoomStores(rooms, messages, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
-            Limits(rates, rooms, limits, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
+            Limits(rates, rooms, limits, Quotas(settings.rooms_created_max, settings.rooms_joined_max)),
             follower,
             bus,
             Rules(edit_window_ms=settings.message_edit_window_s * 1_000),

@@ -1,6 +1,6 @@
-"""Reads of messages: lists, single messages, reactions, pins, replays. All show the present. Any replica answers.
+"""Reads of messages: lists, single messages, reactions, pins, replays. All show the current state. Any replica answers.
 
-A read takes the content first and the permission after it: a user who is removed in between must not see what came
+A read takes the content first and the permission after it: a user who is removed in between must not see content from
 after the removal.
 """
 
@@ -97,7 +97,7 @@ class MessageQueryHandler:
     # Lists ----------------------------------------------------------------------------------------------------------
 
     async def _list(self, query: ListMessages) -> MessagePage:
-        """Return a range of `seq`, which has no gaps: every page costs the same, however deep."""
+        """Return a range of `seq`, which has no gaps, so every page costs the same at any depth."""
         room = await self._room_with_head(query.room_id)
         if query.after is not None:
             first = query.after + 1
@@ -190,7 +190,7 @@ class MessageQueryHandler:
         return [message] if message is not None and message.room_id == room_id else []
 
     async def shown(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
-        """Return messages as a user sees them in REST, with the present texts of those that they answer."""
+        """Return messages as a user sees them in REST, with the current texts of the messages that they answer."""
         return await self._views(user_id, await self._messages.with_previews(messages))
 
     async def _views(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
@@ -220,7 +220,7 @@ class MessageQueryHandler:
     async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
         """Return the entries of a gap, up to the first rev that a majority does not have yet."""
         through = min(query.through, query.after + REPLAY_MAX)
-        found = await self._messages.present(await self._log.between(query.room_id, query.after, through))
+        found = await self._messages.current(await self._log.between(query.room_id, query.after, through))
         replayed: list[EntryDeliveries] = []
         size_bytes = 0
         for rev, entry in enumerate(found, query.after + 1):

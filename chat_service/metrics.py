@@ -22,9 +22,12 @@ PRESENCE_REPORTS = Counter("chat_presence_reports", "Presence reports of gateway
 GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expired, so that their users went offline")
 # "unasked" is an older name, kept for dashboards.
 RATES_UNANSWERED = Counter(
-    "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
+    "chat_rates_unasked",
+    "Messages counted here because the sender's home replica (the one that counts this user) did not answer",
 )
-FOLLOWER_LAG_SECONDS = Gauge("chat_follower_lag_seconds", "How long the oldest log entry waits for the log's consumers")
+FOLLOWER_LAG_SECONDS = Gauge(
+    "chat_follower_lag_seconds", "Time for which the oldest log entry has waited for the log's consumers"
+)
 FOLLOWER_SECONDS = Histogram(
     "chat_follower_seconds", "Duration of handing a batch of log entries to all consumers", buckets=LATENCY_BUCKETS_S
 )
@@ -36,4 +39,4 @@ SEARCH_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 MENTIONS_NOTIFIED = Counter("chat_mentions_notified", "Events published for mentioned users")
-MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: over 60 of a sender in an hour")
+MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: a sender exceeded 60 in an hour")

@@ -143,7 +143,7 @@ class ChatQueryHandler:
         return FoundMessages(items=items, next_before=hits.next_before)
 
     async def _search_joined_rooms(self, query: SearchJoinedRooms) -> FoundMessages:
-        """Search the rooms of a user, and leave out what is in rooms that the user left meanwhile."""
+        """Search the rooms of a user, and leave out messages of rooms that the user left meanwhile."""
         user_id = query.caller.user_id
         found = await self._store.rooms(await self._store.room_ids_of(user_id))
         rooms = [room for room in found.values() if not room.deleted]

@@ -8,7 +8,7 @@ from shared.process.settings import Count, Port, WorkerSettings
 
 
 class ChatSettings(WorkerSettings, frozen=True, kw_only=True):
-    """Rates and bounds apply to a user over all sockets, gateways and REST.
+    """Rates and quotas apply to a user over all sockets, gateways and REST.
 
     A message may be edited for `message_edit_window_s`; 0 allows no edits. A room with more than `presence_room_max`
     members is sent counts of its members online, not each change.

@@ -1,10 +1,10 @@
-"""Unread messages and mentions of members, exact even where the records are behind the log.
+"""Unread messages and mentions of members, exact even if the records lag behind the log.
 
     records of rooms → the log beyond them → memberships → mentions, by bucket → memberships again
 
-The order matters. An owner writes memberships, mentions and read marks before the record, so what is read after a
-record is never older than it; the log has what came later. Memberships are read once more, so that nobody sees the
-head of a room after a removal.
+The order matters. An owner writes memberships, mentions and read marks before the record, so data read after a record
+is never older than the record; the log has later changes. Memberships are read once more, so that nobody sees the head
+of a room after a removal.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ NOTHING = LogTail([], [])
 class UnreadReader:
     """Reads unread counts. Methods raise Unavailable.
 
-    Callers that come during a read of heads share the next one, so a thousand members who connect at the same time
-    cost one read of their common rooms. Mentions cost one key for each room with unread messages, and one for every
-    further 5,000 of those.
+    Callers that arrive during a read of heads share the next one, so a thousand members who connect at the same time
+    cost one read of their common rooms. Mentions cost one key for each room with unread messages, and one more for
+    every further 5,000 unread messages.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class UnreadReader:
         return [count for count in counts if count.room_id in joined]
 
     async def of_pairs(self, pairs: Collection[Pair]) -> list[RoomUnread]:
-        """Return the counts of users in rooms, without those who are no members."""
+        """Return the counts of users in rooms; non-members are left out."""
         counts = await self._counts(pairs)
         members = await self._rooms.members([(count.room_id, count.user_id) for count in counts])
         joined = {pair for pair, member in members.items() if member.is_joined}
@@ -114,7 +114,7 @@ def _catch_up(head: CurrentRoom, member: Member) -> bool:
 
 
 def _buckets(head: CurrentRoom, member: Member) -> Iterable[str]:
-    """Return the keys of the buckets with the messages that a member has not read."""
+    """Return the keys of the buckets with a member's unread messages."""
     if head.room.last_seq <= member.read_seq:
         return []
     numbers = range(bucket_of(member.read_seq + 1), bucket_of(head.room.last_seq) + 1)

@@ -156,7 +156,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             await lifecycle.run_until(stop, bus.wait_connected())
             reporting = spawn(gateway.reporter.run())
             spawn(gateway.revocations.run())
-            await lifecycle.run_until(stop, gateway.revocations.loaded())  # else it would admit banned users
+            await lifecycle.run_until(stop, gateway.revocations.loaded())  # otherwise banned users could authenticate
             async with _listening(gateway, tasks) as stop_listening:
                 del admin.checks["start"]
                 await stop.wait()

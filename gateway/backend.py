@@ -161,7 +161,7 @@ class Backend:
         return await self.chat_request(ListUnread(**self.head(caller)), RoomsUnread)
 
     async def check_unread(self, pairs: tuple[tuple[str, str], ...]) -> RoomsUnread:
-        """Return the unread counts of at most 500 pairs of (user id, room id), without users who are no members."""
+        """Return the unread counts of at most 500 pairs of (user id, room id); non-members are left out."""
         return await self.chat_request(CheckUnread(**self.head(GATEWAY), pairs=pairs), RoomsUnread)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:

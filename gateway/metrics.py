@@ -13,7 +13,7 @@ CONNECTIONS_REFUSED = Counter(
 )
 ARRIVING_MAX = Gauge(
     "gateway_arriving_max",
-    "Limit of connections and clients being set up at a time: accepted, waiting or served",
+    "Adaptive limit on concurrent connection set-ups",
 )
 USERS = Gauge("gateway_users", "Users with a connection to this gateway")
 CLOSES = Counter("gateway_closes", "Connections closed, by close code and by the side that closed", ["code", "by"])
@@ -41,7 +41,7 @@ DELIVERY_SECONDS = Histogram(
 WRITES = Counter("gateway_writes", "Buffers written to sockets by the fan-out")
 SHED = Counter("gateway_shed", "Transient items dropped for slow connections (load shedding)")
 CONFLATED = Counter("gateway_conflated", "Prices replaced by newer ones for slow connections (conflation)")
-SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough at present")
+SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough now")
 SLOW_BYTES = Gauge("gateway_slow_bytes", "Bytes queued for slow connections")
 SLOW_CLOSES = Counter("gateway_slow_closes", "Connections closed with 4413: over 1 MB of lossless items was queued")
 COMMANDS_SHED = Counter("gateway_commands_shed", "Room commands refused because too many wait for their partition")

@@ -1,6 +1,6 @@
 """Origins of pages that may use the gateway (`ALLOWED_ORIGINS`), for sockets and REST. Pure.
 
-An entry that no browser can send would silently lock every page out, so `origin_problem` names it at the start. The
+An entry that no browser can send would silently lock every page out, so `origin_problems` reports it at start-up. The
 form of an origin: RFC 6454, 6.2; default ports: https://url.spec.whatwg.org/#url-miscellaneous.
 """
 
@@ -13,7 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class OriginPolicy:
-    """Decides which origins may use the gateway. Open without an entry, and with `*` as the only one."""
+    """The origins that may use the gateway. Open to all without an entry, and with `*` as the only one."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self.is_open = not allowed or tuple(allowed) == (ANY,)
@@ -35,16 +35,16 @@ def _reason(text: str) -> str | None:
     if text == OPAQUE:
         return None
     if "*" in text:
-        return "is no origin: * is allowed only as the only entry, and never within one"
+        return "is not an origin: * is allowed only as the only entry, and never within one"
     if not text.isascii() or text != text.lower():
         return "never matches: browsers send origins in lower case and ASCII"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        return "is no origin: its port is no number"
+        return "is not an origin: its port is not a number"
     if not parts.scheme or not parts.hostname:
-        return "is no origin: it must be like https://app.example"
+        return "is not an origin: it must be like https://app.example"
     if text != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         return "never matches: an origin has no path, no slash at its end and no user"
     if port is not None and (port == DEFAULT_PORTS.get(parts.scheme) or not text.endswith(f":{port}")):

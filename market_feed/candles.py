@@ -220,7 +220,8 @@ class CandleBook:
     def write_failed(self) -> None:
         """Keep the candles of `take_unwritten`: they are not on disk.
 
-        Ticks that were deferred meanwhile are applied to them now: once a later tick has been, a candle ignores them.
+        Ticks that were deferred meanwhile are applied to them now: a candle ignores older ticks once a later one is
+        applied.
         """
         for series in self._waiting:
             self._unwritten += len(series.writing)

@@ -19,8 +19,8 @@ _MASK = FILTER_BITS_DAY - 1
 class SeenWindow:
     """The keys of the most recent events.
 
-    Bound: `size` keys, and those that may not be forgotten yet; while there are too many of these, the feed accepts no
-    event.
+    Bound: `size` keys, and those that may not be forgotten yet; while there are too many of the latter, the feed
+    accepts no event.
     """
 
     def __init__(self, size: int) -> None:

@@ -92,7 +92,7 @@ class Feed:
     ) -> None:
         """Apply ticks in order, announce them all, and deliver the newest price of each symbol among them.
 
-        Raises Unavailable; then none of them is applied.
+        Raises Unavailable; then no tick is applied.
         """
         self.check_open()
         ingested = self._market.ingest(

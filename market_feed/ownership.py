@@ -18,7 +18,7 @@ from shared.waiting import is_set_within, until_next
 
 log = logs.get(__name__)
 
-BEATS_PER_LENGTH = 5  # at least so many beats during the length of the lease
+BEATS_PER_LENGTH = 5  # at least this many beats during the length of the lease
 
 Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 

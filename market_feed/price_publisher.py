@@ -12,7 +12,7 @@ from shared.bus.publisher import Publisher
 from shared.protocol.server_frames import PriceData
 
 # The more symbols a flush contains, the longer prices are gathered before the next one, because a flush costs up to 64
-# AMQP messages (one per shard) whatever its size. At 20,000 ticks per second of 500 symbols this lowers the CPU of the
+# AMQP messages (one per shard) at any size. At 20,000 ticks per second of 500 symbols this lowers the CPU of the
 # service from 75 % of a core to 52 %.
 GATHER_PER_SYMBOL_S = 0.0004
 GATHER_MAX_S = 0.04

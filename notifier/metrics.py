@@ -7,7 +7,7 @@ from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 EVENTS = Counter("notifier_events", "Events handled", ["outcome"])
 EVENT_AGE_SECONDS = Histogram(
     "notifier_event_age_seconds",
-    "Time from an event, as its `time` says, to its handling, by the clocks of two hosts",
+    "Time from an event, by its `time`, to its handling; compares two hosts' clocks",
     buckets=AGE_BUCKETS_S,
 )
 ENTRIES_STORED = Counter("notifier_entries_stored", "Entries stored in inboxes")

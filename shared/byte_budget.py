@@ -1,4 +1,4 @@
-"""A budget of bytes under way, so that reads and slow readers cannot fill a process.
+"""A budget of bytes in memory, so that large reads and slow readers cannot fill a process.
 
 async with budget.held(user_id, size_bytes) as hold: ...   # until the end of the block
 hold = await budget.hold(user_id, size_bytes)              # until `hold.release()`
@@ -19,12 +19,12 @@ WAITING_PER_USER_MAX = 32
 WAIT_MAX_S = 5.0
 LOOK_S = 0.5
 PATIENCE_S = 5.0
-SLOWEST_BYTES_PER_S = 64 * 1024  # of a reader that may hold its bytes while others wait for them
+SLOWEST_BYTES_PER_S = 64 * 1024  # the slowest reader that may hold its bytes while others wait for them
 
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Bytes that a user holds. It is evicted only while it is sent, and only if somebody waits for its bytes."""
+    """Bytes that a user holds. A hold is evicted only while it is being sent, and only if another caller waits."""
 
     budget: "ByteBudget"
     user_id: str
@@ -34,19 +34,19 @@ class Hold:
     is_released: bool = False
 
     def resize(self, size_bytes: int) -> None:
-        """Hold so many bytes from now on. Never waits, so that the budget may be exceeded."""
+        """Hold `size_bytes` bytes from now on. Never waits, so the budget may be exceeded."""
         if not self.is_released:
             self.budget.resize(self, size_bytes)
 
     def begin_sending(self, evict: Callable[[], object]) -> None:
-        """Let the hold be evicted by `evict` from 5 s on, and later while the client reads; see `sent`."""
+        """Make the hold evictable, by `evict`, after 5 s; `sent` extends this."""
         if not self.is_released:
             self.evict = evict
             self.evictable_from_s = asyncio.get_running_loop().time() + PATIENCE_S
             self.budget.sending[self] = None
 
     def sent(self, size_bytes: int) -> None:
-        """Record that the client has read so much: it is not evicted for that much longer, at most 5 s from now."""
+        """Record progress: extend the grace by `size_bytes` / 64 KB/s, to at most 5 s from now."""
         patient_until_s = asyncio.get_running_loop().time() + PATIENCE_S
         self.evictable_from_s = min(self.evictable_from_s + size_bytes / SLOWEST_BYTES_PER_S, patient_until_s)
 
@@ -66,8 +66,8 @@ class _Waiter:
 class ByteBudget:
     """At most `total_bytes` are held at a time, and `user_bytes` by one user; `name` is for metrics.
 
-    Waiters are served in order, except that one whose user's share is used up lets others pass. If somebody waits, a
-    client that reads less than 64 KB a second, after 5 s, is evicted. Bound: 1,000 waiters, 32 of one user, each for
+    Waiters are served in order, except that a waiter whose user's share is used up lets others pass. While a caller
+    waits, a client that reads less than 64 KB/s is evicted after 5 s. Bound: 1,000 waiters, 32 of one user, each for
     5 s; beyond that `hold` is refused. Without shares (`user_bytes` as large as `total_bytes`) all wait alike.
     """
 
@@ -91,7 +91,7 @@ class ByteBudget:
             hold.release()
 
     async def hold(self, user_id: str, size_bytes: int) -> Hold:
-        """Wait for bytes and hold them; more than the share of a user count as the share.
+        """Wait for bytes and hold them, at most the share of a user.
 
         Raises Refusal: RATE_LIMITED when too many calls of the user wait, UNAVAILABLE after 5 s.
         """
@@ -147,7 +147,7 @@ class ByteBudget:
                 self._evict_for(waiter.hold, loop.time())
 
     def _evict_for(self, wanted: Hold, now_s: float) -> None:
-        """Evict one hold that stands in the way: of the same user if their share is used up."""
+        """Evict one hold that blocks the wanted one: a hold of the same user if their share is used up."""
         is_own = self._exceeds_share(wanted)
         for hold in self.sending:
             if hold.evictable_from_s <= now_s and (not is_own or hold.user_id == wanted.user_id):

@@ -34,13 +34,14 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 DUPLICATE_KEY = 11000
-# Per operation, keys and writes alike: one too large for its deadline would fail on every retry. SecantusDB needs 10 ms
+# Keys or writes per operation: one that is too large for its deadline would fail on every retry. SecantusDB needs 10 ms
 # for 500 keys in one `$in` and 2.3 s for 8,000.
 DOCUMENTS_MAX = 500
-ONE_BATCH = DOCUMENTS_MAX + 1  # the server's own first batch has 101 documents, and the rest cost another call
-# What a document or a request can cause, whatever the server's state: value, type, length, form (2, 9, 14, 15, 16, 22,
-# 241, 357, 378), paths and operators (28, 40, 52, 53, 56, 57, 66, 171), validator (121), size (10334, 17280, 17419,
-# 17420), regular expression (51091). https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+ONE_BATCH = DOCUMENTS_MAX + 1  # by default the first batch has 101 documents, and the rest costs another call
+# Codes of errors that a document or a request can cause in any state of the server: value, type, length, form (2, 9,
+# 14, 15, 16, 22, 241, 357, 378), paths and operators (28, 40, 52, 53, 56, 57, 66, 171), validator (121), size (10334,
+# 17280, 17419, 17420), regular expression (51091).
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _CAUSED_BY_INPUT = frozenset({2, 9, 14, 15, 16, 22, 28, 40, 52, 53, 56, 57, 66, 121, 171, 241, 357, 378})
 _CAUSED_BY_INPUT |= {10334, DUPLICATE_KEY, 17280, 17419, 17420, 51091}
 HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
@@ -165,10 +166,10 @@ class Mongo:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate what the server's state can cause into Unavailable: every error that the input cannot have caused.
+    """Raise Unavailable in place of errors caused by the server's state: all that the input cannot have caused.
 
-    Lost connections, time-outs, a full disk, a missing right, a lost majority, and codes that nobody foresaw: the next
-    document would fail as well, so the caller waits. The others pass: bugs, and duplicate keys, which stores handle.
+    Lost connections, time-outs, a full disk, a missing right, a lost majority, and unknown codes: the next document
+    would fail as well, so the caller waits. Other errors pass: bugs, and duplicate keys, which stores handle.
     """
     try:
         yield
@@ -180,7 +181,7 @@ def translated() -> Iterator[None]:
 
 @contextmanager
 def conflicting(reason: str) -> Iterator[None]:
-    """Translate duplicate keys of a bulk write, and nothing else, into WriteConflict."""
+    """Raise WriteConflict in place of a bulk write's failure by duplicate keys alone."""
     try:
         yield
     except pymongo.errors.BulkWriteError as error:
@@ -221,7 +222,7 @@ async def remove_all(collection: Documents, chosen: Document) -> None:
 
 
 async def write_each(collection: Documents, writes: Sequence[Write]) -> None:
-    """Carry out independent writes, 500 per call. Raises Unavailable, and BulkWriteError for others."""
+    """Carry out independent writes, 500 per call. Raises Unavailable; BulkWriteError for errors caused by the input."""
     for some in chunks(writes, DOCUMENTS_MAX):
         with translated():
             await collection.bulk_write(some, ordered=False)
@@ -246,9 +247,9 @@ def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
 
 
 def is_caused_by_input(error: pymongo.errors.PyMongoError) -> bool:
-    """Return whether the input alone can have caused an error: the same document would fail at any time.
+    """Return whether only the input can have caused an error, so that the same document would fail at any time.
 
-    A bulk write has the codes in its details. A write with a write concern error may yet be rolled back.
+    A bulk write has the codes in its details. A write with a write concern error may still be rolled back.
     """
     match error:
         case pymongo.errors.WriteConcernError():

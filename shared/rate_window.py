@@ -29,9 +29,9 @@ class SlidingWindow:
         return len(self._users)
 
     def charge(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
-        """Charge once, however often the same id arrives. HOT.
+        """Charge once, even if the same id arrives again. HOT.
 
-        Return 0, or the milliseconds to wait when the window is full; then nothing is charged.
+        Return 0, or the milliseconds to wait when the window is full; then charge nothing.
         """
         self._forget_users(now_ms)
         charged = self._users.get(user_id)
@@ -48,9 +48,9 @@ class SlidingWindow:
         return 0
 
     def wait_ms(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
-        """Return what `charge` would, and charge nothing.
+        """Return the wait that `charge` would return, without charging.
 
-        More units than the limit never fit; they get the length of the window.
+        More units than the limit never fit; their wait is the length of the window.
         """
         charged = self._users.get(user_id)
         if charged is None:

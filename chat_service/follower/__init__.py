@@ -1,7 +1,7 @@
-"""The log follower: hands every entry of every room to consumers, behind the commit, at least once and in rev order.
+"""The log follower: hands every entry of every room to consumers, asynchronously, at least once and in rev order.
 
-- `backlog`: the entries that wait, by room (pure);
-- `consumer`: what a consumer is given, and owes;
-- `position_store`: how far each room was handed over, which survives the process;
-- `log_follower`: the loop that hands over, saves positions, and recovers what a killed owner left.
+- `backlog`: the waiting entries, by room (pure);
+- `consumer`: the interface of a consumer;
+- `position_store`: the position of each room, which survives the process;
+- `log_follower`: the loop that hands over entries, saves positions, and recovers the rooms of a killed owner.
 """

@@ -25,9 +25,10 @@ class EntrySpan(NamedTuple):
 
 
 class _Waiting:
-    """The waiting entries of one room. `is_guess`: where it starts was concluded from the first entry noted.
+    """The waiting entries of one room. `is_guess`: `after` was inferred from the first entry.
 
-    `since_ms` is when this process heard of the first, `safe_ms` the time of a checkpoint that lets others find it.
+    `since_ms`: when this process received the first entry. `safe_ms`: the newest checkpoint from which another owner
+    would still find the room.
     """
 
     __slots__ = ("after", "entries", "is_guess", "is_whole", "safe_ms", "since_ms", "through")
@@ -91,8 +92,8 @@ class Backlog:
     def resume(self, room_id: str, after: int, through: int, now_ms: int, safe_ms: int) -> None:
         """Wait for the entries of a room after its saved position `after`, through one that is in the log.
 
-        The room was found by the checkpoint `safe_ms`, which must not move on before they are handed over. If this
-        process has handed over entries of the room itself, that is its position.
+        The room was found by the checkpoint `safe_ms`, which must not advance before they are handed over. A position
+        known from this process takes precedence.
         """
         after = self._handed.get(room_id, after)
         waiting = self._rooms.get(room_id)
@@ -154,7 +155,7 @@ class Backlog:
             del self._handed[room_id]
 
     def oldest_ms(self, now_ms: int) -> int:
-        """Return since when the longest-waiting room waits; now if none does."""
+        """Return the time from which the longest-waiting room has waited; now if no room waits."""
         return min((waiting.since_ms for waiting in self._rooms.values()), default=now_ms)
 
     def checkpoint_ms(self, now_ms: int) -> int:

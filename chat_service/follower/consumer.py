@@ -17,7 +17,7 @@ class EntryConsumer(Protocol):
     """A consumer of entries. Its methods raise Unavailable to be called again."""
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
-        """Process entries; idempotent. Once it returns, they may never be handed over again."""
+        """Process entries; idempotent. Once it returns, they might not be delivered again."""
 
     async def finish(self) -> None:
-        """Write what is deferred: the process stops."""
+        """Write deferred changes, because the process stops."""

@@ -3,13 +3,13 @@
     commit ──> note (a list append) ──> backlog ──> every 0.25 s: a batch ──> consumers, one after another ──> position
 
 A consumer is called again with the same entries after a failure, after the death of an owner, and when an owner
-recovers rooms; it is idempotent by the id or the rev of an entry. While it raises Unavailable nothing is handed over,
-the backlog forgets entries that the log has, and nothing is lost.
+recovers rooms; it is idempotent by the id or the rev of an entry. While it raises Unavailable, nothing is handed over;
+a full backlog forgets entries, which are read from the log again, so nothing is lost.
 
-A new owner finds the rooms that a killed owner left behind without waiting for activity there. It looks at all rooms
-that were touched since the partition's checkpoint, compares their saved positions with their logs, and hands over the
-difference before anything newer. An owner that was frozen may commit one more entry after it was replaced, so the new
-owner looks once more a minute later.
+A new owner finds the unfinished rooms of a killed owner without waiting for activity there. It compares the saved
+positions of all rooms touched since the partition's checkpoint with their logs, and hands over the difference before
+anything newer. An owner that was frozen may commit one more entry after it was replaced, so the new owner looks once
+more a minute later.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from shared.waiting import until_next
 log = logs.get(__name__)
 
 INTERVAL_S = 0.25
-SAVE_MS = 20_000  # between writes of a position of a room with a steady flow: 20 writes a second for 400 rooms
+SAVE_MS = 20_000  # interval between writes of a busy room's position: 20 writes a second for 400 rooms
 TOUCHED_FOR_MS = 30_000
 CHECKPOINT_SLACK_MS = 60_000  # longer than a mark of activity holds and a commit takes
 LOOK_BACK_MS = 600_000  # without a checkpoint
@@ -109,7 +109,7 @@ class LogFollower:
         metrics.FOLLOWER_LAG_SECONDS.set_function(self.lag_s)
 
     def lag_s(self) -> float:
-        """Return how long the oldest entry has waited."""
+        """Return the time for which the oldest entry has waited."""
         now_ms = self._clock_ms()
         return max(now_ms - self._backlog.oldest_ms(now_ms), 0) / 1000
 
@@ -120,7 +120,7 @@ class LogFollower:
         self._backlog.note(entries, self._clock_ms())
 
     async def touch(self, entries: Sequence[LogEntry]) -> None:
-        """Note durably which rooms get an entry other than a message, before the commit. Raises Unavailable.
+        """Record durably, before the commit, the rooms that get an entry other than a message. Raises Unavailable.
 
         A write at most once in 30 s for a room. Rooms with messages are marked as active in their records anyway.
         """
@@ -179,7 +179,7 @@ class LogFollower:
         return partition_of(room_id) in self._following
 
     async def finish(self) -> None:
-        """Hand over what waits, and save: the process stops. Whatever fails here, the next owner recovers."""
+        """Hand over waiting entries and save, because the process stops. After a failure, the next owner recovers."""
         try:
             async with asyncio.timeout(FINISH_S):
                 while spans := self._backlog.take(self._is_followed):
@@ -250,7 +250,7 @@ class LogFollower:
     # Recovery -------------------------------------------------------------------------------------------------------
 
     async def _recover(self, partitions: Sequence[int]) -> None:
-        """Let the rooms of these partitions wait that have entries beyond their positions. Raises Unavailable."""
+        """Enqueue the rooms of these partitions whose logs extend beyond their positions. Raises Unavailable."""
         now_ms = self._clock_ms()
         checkpoints = await self._positions.checkpoints(partitions)
         since_ms = min(checkpoints.get(one, now_ms - LOOK_BACK_MS) for one in partitions)
@@ -275,7 +275,7 @@ class LogFollower:
                 self._unrecovered[partition] = now_ms + LOOK_AGAIN_MS
 
     async def _resume(self, room_id: str, position: int | None, checkpoint_ms: int) -> bool:
-        """Let a room wait if its log goes beyond its position; a room without one starts near the end of its log."""
+        """Enqueue a room whose log extends beyond its position; without one, start near the end of the log."""
         if position is None:
             record = (await self._rooms.rooms([room_id])).get(room_id)
             position = max(record.rev - UNKNOWN_START_REVS, 0) if record is not None else 0

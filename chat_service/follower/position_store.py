@@ -1,8 +1,8 @@
-"""How far the log of each room was handed over: every query on `followed_rooms` and `follower_checkpoints`.
+"""Positions in the logs of rooms: every query on `followed_rooms` and `follower_checkpoints`.
 
 `followed_rooms`: `_id` is the room id, `rev` the last entry handed over, `touchedAtMs` the time of a recent entry.
-`follower_checkpoints`: `_id` is a partition; all entries committed a minute before `atMs` are handed over, or their
-room shows in `room_records` or here that it was active since.
+`follower_checkpoints`: `_id` is a partition; every entry committed more than a minute before `atMs` has been handed
+over, or its room has a later activity time in `room_records` or `touchedAtMs`.
 """
 
 from collections.abc import Collection, Mapping
@@ -32,7 +32,7 @@ class PositionStore:
         await write_each(self._rooms, writes)
 
     async def touch(self, room_ids: Collection[str], at_ms: int) -> None:
-        """Note that entries of these rooms are being committed. Harmless if they are not after all."""
+        """Record that entries of these rooms are being committed. Harmless if the commit fails."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"touchedAtMs": at_ms}}, upsert=True) for room_id in room_ids]
         await write_each(self._rooms, writes)
 

@@ -1,6 +1,6 @@
-"""Notifications of mentioned users, made from the entries of room logs behind the commit.
+"""Notifications of mentioned users, made from the entries of room logs asynchronously, after the commit.
 
-- `mention_events`: who is to be notified of an entry, and the events for notifier (pure);
-- `grants`: at most 60 notified mentions of a sender in an hour (pure); `grant_store`: their collection;
-- `mention_notifier`: the consumer of entries, which a follower of the logs calls.
+- `mention_events`: the recipients of an entry's notifications, and the events for notifier (pure);
+- `sent_mentions`: at most 60 mention notifications of a sender in an hour (pure); `sent_mention_store`: their store;
+- `mention_notifier`: the consumer of log entries, called by the log follower.
 """

@@ -1,4 +1,4 @@
-"""Who is to be notified of an entry, and the events for notifier. Pure.
+"""The recipients of an entry's mention notifications, and the events for notifier. Pure.
 
 The id of an event is derived from message and user, so notifier drops repeats; a mention of all members is one event.
 """
@@ -17,11 +17,11 @@ from shared.protocol.message_parts import EXCERPT_MAX
 from shared.times import to_iso
 
 EVENT_SOURCE = "realtime/mentions"
-NOTIFIED_MEMBERS_MAX = 1_000  # of a room; in larger ones a mention of all is only shown and counted
+NOTIFIED_MEMBERS_MAX = 1_000  # of a room; in a larger one, a mention of all members is only shown and counted
 
 
 class Mentioning(NamedTuple):
-    """An entry that may notify: of message `message_id`, `users` by name and, with `of_room`, all members."""
+    """The recipients of a message's mention notifications: `users`, and all members if `of_room`."""
 
     message_id: str
     room_id: str
@@ -32,7 +32,7 @@ class Mentioning(NamedTuple):
 
 
 def mentioning_of(entry: LogEntry) -> Mentioning | None:
-    """Return whom an entry may notify; None for almost every entry. An edit notifies those who are new in it."""
+    """Return the recipients of an entry; None for almost every entry. An edit notifies newly mentioned users only."""
     if (message := entry.message) is not None:
         if not entry.mentions_somebody:
             return None

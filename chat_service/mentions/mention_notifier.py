@@ -1,10 +1,10 @@
 """The consumer of log entries that notifies mentioned users, and erases the text of notifications with the message.
 
-    entries → present messages, members → grants on disk → events, confirmed
+    entries → current messages, members → sent mentions on disk → events, confirmed
     deletions → notifier erases the text of all notifications of the message, also of those that have yet to arrive
 
-Every step is idempotent, so entries may come again. It is one consumer of a follower of the logs, which calls it at
-least once for each entry, in the order of each room, and again after Unavailable.
+Every step is idempotent, so entries may come again. The log follower calls it at least once for each entry, in the
+order of each room, and again after Unavailable.
 """
 
 import asyncio
@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from chat_service import metrics
-from chat_service.mentions.grant_store import GrantStore
-from chat_service.mentions.grants import granted
 from chat_service.mentions.mention_events import (
     NOTIFIED_MEMBERS_MAX,
     Mentioning,
@@ -23,6 +21,8 @@ from chat_service.mentions.mention_events import (
     room_event,
     user_event,
 )
+from chat_service.mentions.sent_mention_store import SentMentionStore
+from chat_service.mentions.sent_mentions import within_rate
 from chat_service.people.notify_rules import NotificationKind, may_be_notified
 from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import LogEntry
@@ -52,14 +52,19 @@ class RoomEntries(Protocol):
 
 
 class MentionNotifier:
-    """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries have to come again."""
+    """Notifies mentioned members of rooms. Methods raise Unavailable; then the follower passes the entries again."""
 
     def __init__(
-        self, members: MemberStore, messages: MessageStore, grants: GrantStore, bus: Bus, clock_ms: Callable[[], int]
+        self,
+        members: MemberStore,
+        messages: MessageStore,
+        sent: SentMentionStore,
+        bus: Bus,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._members = members
         self._messages = messages
-        self._grants = grants
+        self._sent = sent
         self._bus = bus
         self._clock_ms = clock_ms
 
@@ -101,7 +106,7 @@ class MentionNotifier:
         if not wanted:
             return []
         by_id = {event_id(one.message_id, user_id): user_id for user_id in wanted}
-        passed = [by_id[id_] for id_ in await self._granted(one, list(by_id))]
+        passed = [by_id[id_] for id_ in await self._within_rate(one, list(by_id))]
         metrics.MENTIONS_OVER_RATE.inc(len(wanted) - len(passed))
         events = [user_event(message, user_id) for user_id in passed if user_id != ROOM]
         if ROOM in passed:
@@ -118,19 +123,19 @@ class MentionNotifier:
         members, _ = await self._members.member_page(room_id, 0, NOTIFIED_MEMBERS_MAX)
         return [member.user_id for member in members]
 
-    async def _granted(self, one: Mentioning, ids: Sequence[str]) -> list[str]:
+    async def _within_rate(self, one: Mentioning, ids: Sequence[str]) -> list[str]:
         for _ in range(CONFLICTS_MAX):
-            before = await self._grants.grants(one.author_id)
-            passed, after = granted(before, ids, one.at_ms)
-            is_new = {grant.id for grant in after.recent} - {grant.id for grant in before.recent}
-            if not is_new or await self._grants.replace_grants(one.author_id, after, self._clock_ms()):
+            before = await self._sent.sent(one.author_id)
+            passed, after = within_rate(before, ids, one.at_ms)
+            is_new = {each.id for each in after.recent} - {each.id for each in before.recent}
+            if not is_new or await self._sent.replace_sent(one.author_id, after, self._clock_ms()):
                 return passed
-        raise Unavailable("the grants of a sender change all the time")
+        raise Unavailable("the sent mentions of a sender keep changing")
 
     # Erasing --------------------------------------------------------------------------------------------------------
 
     async def _erase(self, message_ids: Sequence[str]) -> None:
-        """Have notifier erase the text of all notifications of deleted messages."""
+        """Make notifier erase the text of all notifications of deleted messages."""
         keys: list[str] = []
         for message_id in message_ids:
             users = await self._messages.ever_mentioned(message_id)

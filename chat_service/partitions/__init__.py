@@ -1,9 +1,9 @@
 """Partitions: one replica owns the rooms of a partition and carries out their commands.
 
-- `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: which replica owns which partition;
+- `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: the assignment of partitions to replicas;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;
-- `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: what commands may
-  cost, and what they get back; `limits`, `reservations`: the ruling on each command, and the bounds;
+- `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: the maximum costs of commands,
+  and their refunds; `limits`, `reservations`: the verdict on each command, and the quotas;
 - `room_cache`: the rooms in memory, and their loading;
 - `commit_path`: loads, decides and commits a batch; `batch`: its commands; `answers`: the answers to them;
 - `partition`: the loop of one partition, from bodies to answers, with retries.

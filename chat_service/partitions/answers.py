@@ -1,4 +1,4 @@
-"""The answers to bodies: sent with the deliveries of their batch, and kept for repeats."""
+"""Answers to bodies, sent with the deliveries of their batch and kept for repeats."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -33,7 +33,7 @@ class BodyAnswers:
         self._dedup = BodyDedup()
 
     def is_new(self, head: BodyHead) -> bool:
-        """Note a body that arrived, and return whether to decide it. Answer a repeat that was answered before."""
+        """Note an arriving body, and return whether to decide it. Answer a repeat of an answered body from memory."""
         copy = self._dedup.arrive(head)
         if copy is Copy.ANSWERED:
             answer = self._deliveries_of(head, self._dedup.answer_of(head))
@@ -44,7 +44,7 @@ class BodyAnswers:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
         deliveries = outcome.deliveries
         queues: list[str] = []
-        rulings: list[Answered] = []
+        verdicts: list[Answered] = []
         position = 0
         for body in batch:
             own = outcome.answers[position : position + len(body.jobs)]
@@ -54,12 +54,12 @@ class BodyAnswers:
             )
             for job, answer in zip(body.jobs, own, strict=True):
                 _count(job, answer)
-                if job.ruling is not None:
-                    outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.ruling.refusal, job.entry)
-                    rulings.append((job.command, job.ruling, outcome_of_job))
+                if job.verdict is not None:
+                    outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.verdict.refusal, job.entry)
+                    verdicts.append((job.command, job.verdict, outcome_of_job))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._deliveries_of(body.head, replies)
-        self._limits.settle(rulings)  # before the answers, so that a refund precedes the caller's next command
+        self._limits.settle(verdicts)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
 
     def send_moved(self, bodies: Collection[Body]) -> None:

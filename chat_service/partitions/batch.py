@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chat_service.partitions.limits import Ruling
+from chat_service.partitions.limits import Verdict
 from chat_service.rooms.decision import Answer
 from chat_service.rooms.log import LogEntry
 from shared.bus.delivery import Delivery
@@ -29,7 +29,7 @@ class Job:
     expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
-    ruling: Ruling | None = None  # of its caller's limits; None until it is charged
+    verdict: Verdict | None = None  # of its caller's limits; None until it is charged
     entry: LogEntry | None = None
 
     def is_expired(self, now_monotonic_ms: int) -> bool:
@@ -46,14 +46,14 @@ class Body:
 
 
 class Outcome(NamedTuple):
-    """The answers to the commands of a batch, in order, and the deliveries that it causes."""
+    """The answers to the commands of a batch, in order, and the batch's deliveries."""
 
     answers: list[Answer]
     deliveries: list[Delivery]
 
 
 def read_body(head: BodyHead, lines: Sequence[bytes], age_ms: int, now_monotonic_ms: int) -> Body:
-    """Return a body that was sent `age_ms` ago, without the lines that are no commands."""
+    """Return a body that was sent `age_ms` ago, without its invalid lines."""
     jobs: list[Job] = []
     for line in lines:
         try:
@@ -72,6 +72,6 @@ def are_all_expired(jobs: Collection[Job], now_monotonic_ms: int) -> bool:
 
 
 def treat_as_resent(jobs: Collection[Job]) -> None:
-    """Look the commands up in the log before they are decided again."""
+    """Have the commands looked up in the log before they are decided again."""
     for job in jobs:
         job.is_resent = True

@@ -19,7 +19,7 @@ class CommandAges:
         self._minima: dict[str, dict[int, int]] = {}  # by gateway: smallest difference by bucket of arrival time
 
     def note(self, gateway: str, sent_at_ms: int, arrived_at_ms: int) -> None:
-        """Note a stamp, which each gateway sends every second."""
+        """Note a stamp of a gateway, which sends one every second."""
         bucket = arrived_at_ms // BUCKET_MS
         minima = self._minima.pop(gateway, {})
         for old in [number for number in minima if number <= bucket - BUCKETS]:

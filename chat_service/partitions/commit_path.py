@@ -2,7 +2,7 @@
 
     load ──> charge limits ──> decide (pure) ──> commit to the log ──> records that effects change
 
-What fails here drops the rooms from memory: the log decides, and the caller tries again.
+After a failure, the rooms are dropped from memory: the log decides, and the caller tries again.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ class EntryFollower(Protocol):
     """The follower of the log, as a partition sees it."""
 
     def note(self, entries: Sequence[LogEntry]) -> None:
-        """Take entries that are in the log; repeats too."""
+        """Take entries that are in the log, repeats included."""
 
     async def touch(self, entries: Sequence[LogEntry]) -> None:
-        """Note durably that these entries are about to be committed. Raises Unavailable."""
+        """Record durably that these entries are about to be committed. Raises Unavailable."""
 
 
 class Services(NamedTuple):
@@ -108,7 +108,7 @@ class CommitPath:
             else:
                 await commit
             services.records.note(changes.entries)
-            self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
+            self._heads.note(changes.entries, states, services.monotonic_ms())  # even if a later step fails
             await self._project(changes, states)
             services.follower.note([*changes.found, *changes.entries])
             _note_entries(jobs, changes, states)
@@ -128,17 +128,17 @@ class CommitPath:
             job.command,
             job.is_resent,
             job.is_expired(self._services.monotonic_ms()),
-            None if job.ruling is None else job.ruling.refusal,
+            None if job.verdict is None else job.verdict.refusal,
             self._services.stores.profiles.of(job.command.caller),
         )
 
     async def _charge(self, jobs: list[Job], states: dict[str, RoomState]) -> None:
-        """Charge commands to their callers' limits, each once, however often it is sent."""
-        due = [job for job in jobs if job.ruling is None]
+        """Charge each command to its caller's limits once, even if resent."""
+        due = [job for job in jobs if job.verdict is None]
         if due:
-            rulings = await self._services.limits.rule([job.command for job in due], states)
-            for job, ruling in zip(due, rulings, strict=True):
-                job.ruling = ruling
+            verdicts = await self._services.limits.check([job.command for job in due], states)
+            for job, verdict in zip(due, verdicts, strict=True):
+                job.verdict = verdict
 
     async def _find_repeats(self, jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:
         """Answer refused sends that repeat a stored message from that message: it was accepted before."""
@@ -166,7 +166,7 @@ class CommitPath:
                 for entry in with_effects
                 for effect in entry.members
             }
-            await self._services.stores.presence.mark_new_members(changed_members)
+            await self._services.stores.presence.flag_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:
@@ -194,11 +194,11 @@ class CommitPath:
     # Periodic work --------------------------------------------------------------------------------------------------
 
     def announcements(self) -> list[Delivery]:
-        """Return the heads of active rooms a second ago, and the end of typing that was not renewed."""
+        """Return the heads of rooms active a second ago, and the ends of expired typing marks."""
         return self._heads.due(self._services.monotonic_ms()) + _ends(self._typing.ended(self._services.clock_ms()))
 
     def end_typing(self) -> list[Delivery]:
-        """Return the end of all typing: the partition stops."""
+        """Return the ends of all typing marks, for the stop of the partition."""
         return _ends(self._typing.all_shown())
 
 

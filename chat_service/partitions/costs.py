@@ -1,7 +1,7 @@
-"""What room commands cost their callers, and the rooms that they add to what a bound counts. Pure.
+"""Costs of room commands, and the quota that they reserve. Pure.
 
-A command that its room's state shows to be in effect already costs nothing. Where earlier commands of the batch decide
-whether a command joins or leaves, the command is charged for it; `settlement` refunds what did not happen.
+A command whose effect is already in place is free. If earlier commands of the batch decide whether a command joins or
+leaves, the command is charged for it; `settlement` refunds it if it did not happen.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chat_service.partitions.rates import MESSAGE, Cost, Costs, Rate
-from chat_service.partitions.reservations import Bound, Reservation
+from chat_service.partitions.reservations import Quota, Reservation
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.room import Room, RoomType, is_creator
 from shared.commands.chat import (
@@ -32,12 +32,12 @@ from shared.commands.command import Caller
 JOIN = Cost(Rate.JOINS)
 CHANGE: Costs = (Cost(Rate.CHANGES),)
 LOOK_UPS_MAX = 40  # pairs of users in one batch: two rounds of reads, for which the rooms of its partition wait
-LOOK_UPS_OF_CALLER_MAX = 20  # so that nobody uses all of them
+LOOK_UPS_OF_CALLER_MAX = 20  # so that no caller uses up all look-ups
 
 
 @dataclass(slots=True)
 class BatchCosts:
-    """What a batch costs and adds: `costs[i]` belongs to command i; `reservations` are by index.
+    """The costs of a batch: `costs[i]` belongs to command i; `reservations` are by index.
 
     `first_direct` are the indexes of commands that start a direct room: they may be messages to strangers.
     """
@@ -48,11 +48,11 @@ class BatchCosts:
 
 
 def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> BatchCosts:
-    """Return the costs of a batch. Commands whose cost depends on an earlier one of it share that one's charge."""
+    """Return the costs of a batch. Commands of one batch that would make the same join share one charge."""
     batch = BatchCosts()
     changing = _Memberships(states)
     opened: set[str] = set()  # rooms that an earlier command may make public
-    passed_on: set[str] = set()  # rooms that an earlier command may pass on to another creator, whoever that is
+    passed_on: set[str] = set()  # rooms to which an earlier command may give another creator
     for index, command in enumerate(commands):
         state, caller = states[command.room_id], command.caller
         if type(command) is SendMessage and changing.is_surely_member(command.room_id, caller.user_id):
@@ -105,9 +105,9 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
 
 
 def pairs_to_look_up(messages: Iterable[SendDirect]) -> dict[str, SendDirect]:
-    """Return by direct room a message between its users, who may be strangers.
+    """Return, by direct room, a message between its users, who may be strangers.
 
-    Bound: 40 rooms, 20 that the same caller named first. The rest is refused as `UNAVAILABLE`.
+    Bound: 40 rooms, at most 20 per caller. The rest is refused as `UNAVAILABLE`.
     """
     chosen: dict[str, SendDirect] = {}
     of_caller: Counter[str] = Counter()
@@ -121,15 +121,15 @@ def pairs_to_look_up(messages: Iterable[SendDirect]) -> dict[str, SendDirect]:
 
 
 class _Memberships:
-    """Memberships as the earlier commands of a batch may have changed them: each may yet be refused."""
+    """Memberships as the earlier commands of a batch may have changed them; any command may still be refused."""
 
     def __init__(self, states: Mapping[str, RoomState]) -> None:
         self._states = states
-        # Memberships that an earlier command may change, and the id that later commands of the same join share, or "".
+        # Memberships that an earlier command may change, with the id that all commands of the same join share, or "".
         self._changing: dict[tuple[str, str], str] = {}
 
     def is_surely_member(self, room_id: str, user_id: str) -> bool:
-        """Return whether the user is a member whatever becomes of the earlier commands."""
+        """Return whether the user is a member regardless of the outcome of the earlier commands."""
         return self._was_member(room_id, user_id) and not (self._changing and (room_id, user_id) in self._changing)
 
     def may_be_member(self, room_id: str, user_id: str) -> bool:
@@ -137,7 +137,7 @@ class _Memberships:
         return (room_id, user_id) in self._changing or self._was_member(room_id, user_id)
 
     def join(self, command: SendMessage | React | JoinRoom) -> Cost:
-        """Note that a command may make its caller a member. Return its cost: one for all that make the same join."""
+        """Note that a command may make its caller a member. Return the cost, shared by all that make the same join."""
         key = command.room_id, command.caller.user_id
         self._changing[key] = self._changing.get(key) or command.id
         return Cost(Rate.JOINS, 1, self._changing[key])
@@ -147,7 +147,7 @@ class _Memberships:
         self._changing.setdefault((room_id, user_id), "")
 
     def leave(self, room_id: str, user_id: str) -> None:
-        """Note that a command may end a membership: what joins afterwards makes another join."""
+        """Note that a command may end a membership: a later join is charged again."""
         self._changing[room_id, user_id] = ""
 
     def _was_member(self, room_id: str, user_id: str) -> bool:
@@ -156,10 +156,10 @@ class _Memberships:
 
 
 def _reservations(command: AnyRoomCommand, joining: tuple[str, ...]) -> tuple[Reservation, ...]:
-    """Return the rooms that a command adds to what its caller has created and these users are members of."""
-    joined = tuple(Reservation(Bound.JOINED, user_id, command.room_id) for user_id in joining)
+    """Return the reservations of a command: one per user whose quota it would use."""
+    joined = tuple(Reservation(Quota.JOINED, user_id, command.room_id) for user_id in joining)
     if isinstance(command, CreateRoom):
-        return (Reservation(Bound.CREATED, command.caller.user_id, command.room_id), *joined)
+        return (Reservation(Quota.CREATED, command.caller.user_id, command.room_id), *joined)
     return joined
 
 
@@ -186,7 +186,7 @@ def _may_pass_on(room: Room, command: AnyRoomCommand) -> bool:
         case AddMember(role="creator"):
             return True
         case _:
-            return room.member_count == 0  # who joins first is its creator
+            return room.member_count == 0  # the first user to join becomes the creator
 
 
 def _may_manage(room: Room | None, caller: Caller) -> bool:

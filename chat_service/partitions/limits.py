@@ -1,15 +1,15 @@
-"""The limits of users, ruled on each room command.
+"""The limits of users, checked for each room command.
 
     costs (pure) ──> rates, charged at the caller's home ──> strangers ──> rooms, reserved at each user's home, and
                               │                                  │         counted in the records
                   RATE_LIMITED, retryAfterMs <───────────────────┘                  │
-                                                                       FORBIDDEN, naming the bound
+                                                                       FORBIDDEN, naming the quota
 
 Only users within their other rates cause a look-up of common rooms, and a batch makes a bounded number of them, because
 the rooms of its partition wait for it.
 
-A ruling is made once per command, on the loaded state of its room. A decision raises its refusal only when it is about
-to make an entry, so a command that repeats another one or changes nothing is answered whatever the limits say.
+Each command is checked once, on the loaded state of its room. The decision raises the verdict's refusal only when it is
+about to make an entry, so a command that repeats another one or changes nothing is answered regardless of the limits.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import NamedTuple, assert_never
 from chat_service.partitions.costs import BatchCosts, costs_of, pairs_to_look_up
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Charge, Cost, Costs, Excess, Limit, Rate
-from chat_service.partitions.reservations import Bound, Reservation
+from chat_service.partitions.reservations import Quota, Reservation
 from chat_service.partitions.settlement import ChargeOutcome, Settled, refunds_of
 from chat_service.rooms.decision import RoomState
 from chat_service.settings import ChatSettings
@@ -42,20 +42,20 @@ _EXCEEDED = {
 }
 
 
-class Ruling(NamedTuple):
-    """What a command was charged and has reserved, and the refusal of the limit that it exceeds."""
+class Verdict(NamedTuple):
+    """The charges and reservations of a command, and the refusal of the limit that it exceeds."""
 
     costs: Costs = ()
     reservations: tuple[Reservation, ...] = ()
     refusal: Refusal | None = None
 
 
-_PLAIN = Ruling(MESSAGE)
-Answered = tuple[AnyRoomCommand, Ruling, ChargeOutcome]
+_PLAIN = Verdict(MESSAGE)
+Answered = tuple[AnyRoomCommand, Verdict, ChargeOutcome]
 
 
-class Bounds(NamedTuple):
-    """The most rooms that a user may have created, and be a member of; direct rooms apart."""
+class Quotas(NamedTuple):
+    """The most rooms that a user may have created, and be a member of, excluding direct rooms."""
 
     rooms_created: int
     rooms_joined: int
@@ -63,7 +63,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Reserved:
-    """A reservation of command `index`, and the other rooms that are reserved for its user."""
+    """A reservation of command `index`, and the other reserved rooms of its user."""
 
     index: int
     reservation: Reservation
@@ -83,47 +83,47 @@ def limits_of(settings: ChatSettings) -> dict[Rate, Limit]:
 
 
 class Limits:
-    """Rules on the commands of all partitions of a process."""
+    """Checks the commands of all partitions of a process."""
 
-    def __init__(self, rates: RateLimiter, rooms: RoomStore, limits: Mapping[Rate, Limit], bounds: Bounds) -> None:
+    def __init__(self, rates: RateLimiter, rooms: RoomStore, limits: Mapping[Rate, Limit], quotas: Quotas) -> None:
         self._rates = rates
         self._rooms = rooms
         self._limits = limits
-        self._bounds = bounds
+        self._quotas = quotas
 
-    async def rule(self, commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> list[Ruling]:
-        """Return the ruling on each command, after charging it. Raises Unavailable."""
+    async def check(self, commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> list[Verdict]:
+        """Charge each command and return its verdict. Raises Unavailable."""
         batch = costs_of(commands, states)
         refusals = await self._charge(batch.costs, commands)
         reservations = {index: some for index, some in batch.reservations.items() if index not in refusals}
         first_direct = [index for index in batch.first_direct if index not in refusals]
         try:
             if first_direct:
-                refusals |= await self._rule_on_strangers(first_direct, batch, commands)
+                refusals |= await self._charge_strangers(first_direct, batch, commands)
             if reservations:
-                refusals |= await self._beyond_bounds(await self._reserve(reservations), commands)
+                refusals |= await self._beyond_quotas(await self._reserve(reservations), commands)
         except Unavailable:
-            rulings = _rulings(batch, reservations, refusals)
-            self.settle([(one, ruling, ChargeOutcome.FREE) for one, ruling in zip(commands, rulings, strict=True)])
+            verdicts = _verdicts(batch, reservations, refusals)
+            self.settle([(one, verdict, ChargeOutcome.FREE) for one, verdict in zip(commands, verdicts, strict=True)])
             raise
         if not refusals and not reservations and all(costs is MESSAGE for costs in batch.costs):
             return [_PLAIN] * len(commands)  # HOT
-        return _rulings(batch, reservations, refusals)
+        return _verdicts(batch, reservations, refusals)
 
     def settle(self, answered: Sequence[Answered]) -> None:
-        """End the reservations of a batch that is answered, and undo the charges of what did not happen."""
+        """End the reservations of a batch that is answered, and refund the charges of effects that did not happen."""
         settled: list[Settled] = []
-        for command, ruling, outcome in answered:
-            if ruling is _PLAIN and outcome is ChargeOutcome.CHANGED:
+        for command, verdict, outcome in answered:
+            if verdict is _PLAIN and outcome is ChargeOutcome.CHANGED:
                 continue  # HOT: almost every command
-            if ruling.reservations and outcome is not ChargeOutcome.UNKNOWN:
-                self._rates.release(ruling.reservations)
-            settled.append(Settled(Charge(command.caller.user_id, command.id), ruling.costs, outcome))
+            if verdict.reservations and outcome is not ChargeOutcome.UNKNOWN:
+                self._rates.release(verdict.reservations)
+            settled.append(Settled(Charge(command.caller.user_id, command.id), verdict.costs, outcome))
         for charge, rates in refunds_of(settled).items():
             self._rates.refund(charge, rates)
 
     async def _charge(self, costs: list[Costs], commands: Sequence[AnyRoomCommand]) -> dict[int, Refusal]:
-        """Charge every command that costs something; return the refusals, by index, and clear their costs."""
+        """Charge every command that has a cost; return the refusals, by index, and clear their costs."""
         refusals: dict[int, Refusal] = {}
         for index, some in enumerate(costs):
             if some is not MESSAGE and (beyond := self._beyond_any_window(some)) is not None:
@@ -153,18 +153,18 @@ class Limits:
         pending = await self._rates.reserve([one for _, one in wanted])
         return [_Reserved(index, one, frozenset(others)) for (index, one), others in zip(wanted, pending, strict=True)]
 
-    async def _rule_on_strangers(
+    async def _charge_strangers(
         self, first_direct: Sequence[int], batch: BatchCosts, commands: Sequence[AnyRoomCommand]
     ) -> dict[int, Refusal]:
         """Charge first direct messages to users with whom the caller shares no private or group room.
 
-        Return the refusals, by index: of those beyond the rate, and of those whose look-up would be one too many. The
-        former stay charged as messages, so the rate of messages bounds the look-ups that a user causes.
+        Return, by index, the refusals of messages beyond the rate and of those beyond the bound on look-ups. The former
+        stay charged as messages, so the message rate bounds the look-ups that a user causes.
         """
         senders = [one for index in first_direct if isinstance(one := commands[index], SendDirect)]
         looked_up = pairs_to_look_up(senders)
         acquainted = await self._acquainted(looked_up)
-        first: dict[tuple[str, str], str] = {}  # by room and caller: the later messages of a batch share its charge
+        first: dict[tuple[str, str], str] = {}  # by room and caller; later messages of the batch share its charge
         extra: list[Costs] = [()] * len(commands)
         refusals: dict[int, Refusal] = {}
         for index, command in zip(first_direct, senders, strict=True):
@@ -179,7 +179,7 @@ class Limits:
         return refusals | beyond
 
     async def _acquainted(self, pairs: Mapping[str, SendDirect]) -> set[str]:
-        """Return the direct rooms, of these, whose users share a private or group room."""
+        """Return those direct rooms whose users share a private or group room."""
 
         async def look_up(message: SendDirect) -> bool:
             return await self._rooms.have_common_room(message.caller.user_id, message.to_user_id)
@@ -190,42 +190,42 @@ class Limits:
             acquainted |= {room_id for (room_id, _), is_so in zip(some, answers, strict=True) if is_so}
         return acquainted
 
-    async def _beyond_bounds(
+    async def _beyond_quotas(
         self, reserved: Sequence[_Reserved], commands: Sequence[AnyRoomCommand]
     ) -> dict[int, Refusal]:
-        """Return the refusals, by index, of commands that would take a user beyond a bound."""
-        joining = {one.reservation.user_id for one in reserved if one.reservation.bound is Bound.JOINED}
+        """Return the refusals, by index, of commands that would take a user beyond a quota."""
+        joining = {one.reservation.user_id for one in reserved if one.reservation.quota is Quota.JOINED}
         memberships = await self._rooms.membership_counts(joining) if joining else {}
         refusals: dict[int, Refusal] = {}
         for one in reserved:
             user_id = one.reservation.user_id
             whose = "you" if user_id == commands[one.index].caller.user_id else user_id
-            match one.reservation.bound:
-                case Bound.CREATED:
-                    created = await self._rooms.ids_created_by(user_id, self._bounds.rooms_created)
-                    if len((created | one.pending) - {one.reservation.room_id}) >= self._bounds.rooms_created:
-                        reason = f"{whose} created {self._bounds.rooms_created} rooms"
+            match one.reservation.quota:
+                case Quota.CREATED:
+                    created = await self._rooms.ids_created_by(user_id, self._quotas.rooms_created)
+                    if len((created | one.pending) - {one.reservation.room_id}) >= self._quotas.rooms_created:
+                        reason = f"{whose} created {self._quotas.rooms_created} rooms"
                         refusals.setdefault(one.index, _forbidden("ROOMS_CREATED_MAX", reason))
-                case Bound.JOINED:
+                case Quota.JOINED:
                     count = memberships.get(user_id, 0) + len(one.pending)
-                    if count >= self._bounds.rooms_joined:
+                    if count >= self._quotas.rooms_joined:
                         count = await self._rooms.count_joined(user_id, one.pending)
-                    if count >= self._bounds.rooms_joined:
-                        reason = f"{whose} joined {self._bounds.rooms_joined} rooms"
+                    if count >= self._quotas.rooms_joined:
+                        reason = f"{whose} joined {self._quotas.rooms_joined} rooms"
                         refusals.setdefault(one.index, _forbidden("ROOMS_JOINED_MAX", reason))
                 case other:
                     assert_never(other)
         return refusals
 
 
-def _rulings(
+def _verdicts(
     batch: BatchCosts, reservations: Mapping[int, tuple[Reservation, ...]], refusals: Mapping[int, Refusal]
-) -> list[Ruling]:
-    return [Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
+) -> list[Verdict]:
+    return [Verdict(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
 
 
-def _forbidden(bound: str, reason: str) -> Refusal:
-    return Refusal(ErrorCode.FORBIDDEN, f"{bound}: {reason}, the most allowed")
+def _forbidden(setting: str, reason: str) -> Refusal:
+    return Refusal(ErrorCode.FORBIDDEN, f"{setting}: {reason}, the most allowed")
 
 
 def _too_many_at_once() -> Refusal:

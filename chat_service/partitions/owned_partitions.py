@@ -297,7 +297,7 @@ class OwnedPartitions:
             self._beat()
 
     async def _probe(self, node: str, queue: str) -> None:
-        """Declare a silent replica's queue gone if the broker does not have it, or if its lease is over."""
+        """Treat a silent replica's queue as gone if the broker does not have it, or if the replica's lease is over."""
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
                 is_gone = await self._bus.is_gone(queue)

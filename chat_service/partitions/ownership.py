@@ -5,7 +5,7 @@ refused commit. `partition_owners` holds the truth, changed by compare-and-set a
 
     silent for 0.5 s ────> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
                                                └─> exists: frozen or slow; claimed once its lease is over
-    another replica fits better (rendezvous hashing over the live ones) ──> handed over
+    another live replica is preferred (rendezvous hashing) ──> handed over
 
 The first live replica by rendezvous hash acts for a partition, so that only one replica claims it.
 """
@@ -120,7 +120,7 @@ class ReplicaView:
         return sorted([self.node, *others])
 
     def queue_of(self, node: str) -> str | None:
-        """Return the queue of another live replica."""
+        """Return the last known queue of another replica; None for an unknown one and for one that is gone."""
         peer = self._peers.get(node)
         return None if peer is None or peer.is_gone else peer.queue
 
@@ -129,7 +129,7 @@ class ReplicaView:
         return share_of(self.node, range(self.partitions), self.live_nodes(now_ms))
 
     def successor_of(self, partition: int, now_ms: int) -> str | None:
-        """Return the preferred node among the other live replicas, to take over a partition; None without any."""
+        """Return the preferred node among the other live replicas, to take over a partition; None if there is none."""
         return preferred_node(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
 
     def ms_until_silent(self, now_ms: int) -> int:

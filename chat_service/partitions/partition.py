@@ -6,9 +6,9 @@
                         │
         a second later: the heads of the active rooms; five seconds later: the write-behind
 
-Whatever fails, the log decides. After a refused commit, or one with an unknown outcome, the partition drops the rooms
-from memory, reads the log and the term by majority, and decides again, treating every command as resent: one that has
-an entry is answered from it. If there is a newer owner, every pending command is answered "moved" instead.
+After any failure the log decides. After a refused commit, or one with an unknown outcome, the partition drops the rooms
+from memory, reads the log and the term by majority, and decides again, treating every command as resent: a command that
+has an entry is answered from it. If there is a newer owner, every pending command is answered "moved" instead.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Partition:
                 self._idle.set()
 
     async def _wait_for_socket(self) -> None:
-        """Commit nothing while over 8 MB wait for the socket to the broker: the answers would come too late."""
+        """Wait while over 8 MB are queued for the socket to the broker: answers to a commit would come too late."""
         while not self._is_over and self._services.outlet.unsent_bytes > UNSENT_MAX_BYTES:  # noqa: ASYNC110 - no event
             await asyncio.sleep(UNSENT_PAUSE_S)
 
@@ -141,7 +141,7 @@ class Partition:
 
         While the database is unavailable, a batch of fresh commands is refused at once. A batch with a resent command
         (`is_resent`: look it up first) is kept until all have expired, and then gets no answer. After repeated errors,
-        a command that may have an entry (`may_be_stored`) gets no answer instead of INTERNAL: its sender hears
+        a command that may have an entry (`may_be_stored`) gets no answer instead of INTERNAL: its sender receives
         UNAVAILABLE, and may send it again.
         """
         backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
@@ -193,5 +193,5 @@ class Partition:
     # Periodic work --------------------------------------------------------------------------------------------------
 
     def announcements(self) -> list[Delivery]:
-        """Return the heads of active rooms a second ago, and the end of typing that was not renewed."""
+        """Return the heads of rooms active a second ago, and the ends of expired typing marks."""
         return self._commits.announcements()

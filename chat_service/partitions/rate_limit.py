@@ -1,8 +1,8 @@
-"""The rate limits over all replicas: one of them, the user's home, counts all commands of a user.
+"""Rate limits over all replicas: one replica, the user's home, counts all commands of a user.
 
-A replica counts its own users in memory and queries the homes of the others once per batch, which keep their
-reservations too. If a home does not answer in time, the command is counted here instead: availability first, and the
-limits still apply within this replica.
+A replica counts its own users in memory and queries the homes of other users once per batch; each home also keeps its
+users' reservations. If a home does not answer in time, the command is counted here instead: availability first, and
+the limits still apply within this replica.
 """
 
 import asyncio
@@ -68,14 +68,14 @@ class ReleaseRooms(ServiceRequest, frozen=True, kw_only=True, tag="rate.release"
 
 
 class CommandsCharged(WireStruct, frozen=True, kw_only=True):
-    """For each charge the milliseconds to wait, 0 within the limits, and the rate that it exceeds."""
+    """The milliseconds to wait for each charge, 0 within the limits, and the rate that it exceeds."""
 
     wait_ms: tuple[int, ...]
     rates: tuple[Rate | None, ...] = ()
 
 
 class RoomsReserved(WireStruct, frozen=True, kw_only=True):
-    """For each reservation the other rooms that are reserved for its user."""
+    """The other reserved rooms of each reservation's user."""
 
     pending: tuple[tuple[str, ...], ...]
 
@@ -91,7 +91,7 @@ _decoder: "msgspec.json.Decoder[_AnyRateCommand]" = msgspec.json.Decoder(_AnyRat
 
 
 class RateLimiter:
-    """Counts commands and keeps reservations by user, wherever their rooms live."""
+    """Counts commands and keeps reservations by user, for rooms of any partition."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class RateLimiter:
         bus.private_queue(QUEUE_PREFIX, self._on_body)
 
     async def charge(self, charges: Sequence[Charge], costs: Sequence[Costs]) -> list[Excess | None]:
-        """Charge commands, in order; return the excess of each, None within the limits. `costs[i]` is of charge i."""
+        """Charge commands in order, `costs[i]` for charge i. Return the excess of each, None within the limits."""
 
         async def at(home: str | None, indexes: list[int]) -> Sequence[Excess | None]:
             return await self._charge_at(home, [charges[i] for i in indexes], [costs[i] for i in indexes])
@@ -118,7 +118,7 @@ class RateLimiter:
         return await self._at_homes([charge.user_id for charge in charges], at)
 
     async def reserve(self, reservations: Sequence[Reservation]) -> list[tuple[str, ...]]:
-        """Reserve rooms, in order; return of each the other rooms that are reserved for its user."""
+        """Reserve rooms, in order; return the other reserved rooms of each user."""
 
         async def at(home: str | None, indexes: list[int]) -> Sequence[tuple[str, ...]]:
             return await self._reserve_at(home, [reservations[i] for i in indexes])
@@ -172,7 +172,7 @@ class RateLimiter:
     async def _at_homes(
         self, user_ids: Sequence[str], at: Callable[[str | None, list[int]], Awaitable[Sequence[T]]]
     ) -> list[T]:
-        """Return the answers of all users' homes, each asked once for the indexes of its users, in the users' order."""
+        """Query each home once, for the indexes of its users, and return the answers in the order of `user_ids`."""
         by_home = self._by_home(user_ids)
         if len(by_home) == 1:
             [(home, indexes)] = by_home.items()
@@ -237,7 +237,7 @@ class RateLimiter:
         log.warning("rate_counted_here", reason=str(error))
         metrics.RATES_UNANSWERED.inc(count)
 
-    # Of the users whose home is here --------------------------------------------------------------------------------
+    # Users whose home is this replica -------------------------------------------------------------------------------
 
     def _charge_here(self, charges: Sequence[Charge], costs: Sequence[Costs]) -> list[Excess | None]:
         at_ms = self._clock_ms()
@@ -258,7 +258,7 @@ def _head() -> _Head:
 
 
 def _excesses_of(charged: CommandsCharged) -> list[Excess | None]:
-    """Return the excess of each charge; a replica that names no rate counts messages alone."""
+    """Return the excess of each charge; a replica that names no rate counts only messages."""
     return [
         Excess(rate or Rate.MESSAGES, wait_ms) if wait_ms else None
         for wait_ms, rate in zip_longest(charged.wait_ms, charged.rates)

@@ -11,7 +11,7 @@ HOUR_MS = 60 * MINUTE_MS
 
 
 class Rate(StrEnum):
-    """What is counted. The values are on the wire between replicas."""
+    """The kind of a counted act. The values are on the wire between replicas."""
 
     MESSAGES = "messages"
     CREATIONS = "creations"  # rooms
@@ -61,7 +61,7 @@ class RateWindows:
         self._windows = {rate: SlidingWindow(*limit) for rate, limit in limits.items()}
 
     def charge(self, user_id: str, command_id: str, costs: Costs, now_ms: int) -> Excess | None:
-        """Charge once, however often the same id arrives. Return the excess with the longest wait, or None."""
+        """Charge once, even if the same id arrives again. Return the excess with the longest wait, or None."""
         if len(costs) == 1:
             [(rate, units, shared_id)] = costs
             wait_ms = self._windows[rate].charge(user_id, shared_id or command_id, now_ms, units)

@@ -1,8 +1,8 @@
-"""Rooms that users are about to create or join, so that commands in flight count towards a bound. Pure.
+"""Rooms that users are about to create or join, so that commands in flight count towards a quota. Pure.
 
 Commands of one user may be in flight in several partitions. Each first reserves its room at the user's home, which
 answers with the rooms that earlier commands have reserved, and then counts the records: an earlier command is either
-in the records or among the reserved rooms, so the bound is exact.
+in the records or among the reserved rooms, so the quota is exact.
 """
 
 from collections import OrderedDict
@@ -12,8 +12,8 @@ from typing import NamedTuple
 RESERVED_FOR_MS = 15_000  # longer than any command lives; a reservation that is not released ends by itself
 
 
-class Bound(StrEnum):
-    """What a user may have a bounded number of. The values are on the wire between replicas."""
+class Quota(StrEnum):
+    """A limit on the number of a user's rooms. The values are on the wire between replicas."""
 
     CREATED = "created"
     JOINED = "joined"
@@ -22,7 +22,7 @@ class Bound(StrEnum):
 class Reservation(NamedTuple):
     """One room that a user is about to create or join."""
 
-    bound: Bound
+    quota: Quota
     user_id: str
     room_id: str
 
@@ -30,18 +30,18 @@ class Reservation(NamedTuple):
 class Reservations:
     """The reservations of the users whose home this replica is.
 
-    Bound: those of the last 15 s, one for each user and room that a command names.
+    Bound: the reservations of the last 15 s, one for each user and room that a command names.
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[tuple[Bound, str], dict[str, None]] = {}
+        self._rooms: dict[tuple[Quota, str], dict[str, None]] = {}
         self._made_at_ms: OrderedDict[Reservation, int] = OrderedDict()  # oldest first
 
     def __len__(self) -> int:
         return len(self._made_at_ms)
 
     def reserve(self, reservation: Reservation, now_ms: int) -> tuple[str, ...]:
-        """Reserve a room, and return the other rooms that are reserved for the same user and bound."""
+        """Reserve a room, and return the other rooms that are reserved for the same user and quota."""
         self._end_old(now_ms)
         self._made_at_ms[reservation] = now_ms
         self._made_at_ms.move_to_end(reservation)
@@ -51,7 +51,7 @@ class Reservations:
         return others
 
     def release(self, reservation: Reservation) -> None:
-        """End a reservation: its room is in the records, or will not be."""
+        """End a reservation: its room is in the records, or will not be added."""
         if self._made_at_ms.pop(reservation, None) is not None:
             rooms = self._rooms[reservation[:2]]
             del rooms[reservation.room_id]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from chat_service.people.presence_record import PresenceRecord, presence_view
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profiles import Profiles
-from chat_service.rooms.change_frames import presents_after
+from chat_service.rooms.change_frames import current_after
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
@@ -35,7 +35,7 @@ MEMBERS_PER_ROOM_MAX = 20_000
 
 
 class RoomStores(NamedTuple):
-    """The places that hold a room's state; the partition also writes its records there."""
+    """The stores of a room's state, which the partition also writes."""
 
     rooms: RoomStore
     messages: MessageStore
@@ -73,7 +73,7 @@ class RoomCache:
         self._recent.clear()
 
     def release(self, states: Mapping[str, RoomState]) -> None:
-        """Clear what was loaded for one batch only, and shrink to the bounds."""
+        """Clear the state that was loaded for one batch only, and shrink to the bounds."""
         for state in states.values():
             state.end_batch()
         while len(self._states) > ROOMS_MAX:
@@ -83,7 +83,7 @@ class RoomCache:
                 state.members.clear()
 
     async def load(self, commands: list[AnyRoomCommand], *, look_up: Collection[str]) -> dict[str, RoomState]:
-        """Return the states of the commands' rooms, with all that the commands need.
+        """Return the states of the commands' rooms, with everything that the commands need.
 
         `look_up` holds the ids of commands to look up in the log: those that may have made an entry before, and those
         that may repeat a message. Raises Unavailable and StaleOwner.
@@ -108,16 +108,16 @@ class RoomCache:
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
         records = await self._stores.rooms.rooms(room_ids)
-        behind = await asyncio.gather(
+        unapplied = await asyncio.gather(
             *(self._stores.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
         )
-        named = await self._stores.messages.named_in(entry for entries in behind for entry in entries)
+        named = await self._stores.messages.named_in(entry for entries in unapplied for entry in entries)
         await self._check_term()
-        for room_id, entries in zip(room_ids, behind, strict=True):
+        for room_id, entries in zip(room_ids, unapplied, strict=True):
             room = records.get(room_id)
             if entries:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
-                for entry in presents_after(entries, named):  # at once: a projected entry is not found again
+                for entry in current_after(entries, named):  # at once: a projected entry is not found again
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
             self._states[room_id].members |= {
@@ -179,9 +179,9 @@ class RoomCache:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
     async def _load_heirs(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
-        """Load who may succeed a creator that leaves. What memory knows of them is as new, and stays.
+        """Load candidates to succeed a leaving creator. Cached memberships are current and are kept.
 
-        They are read after the room: if another owner has changed them meanwhile, this batch's commit is refused.
+        Candidates are read after the room: if another owner has changed them meanwhile, this commit is refused.
         """
         by_room: dict[str, list[AnyRoomCommand]] = {}
         for command in commands:
@@ -193,7 +193,7 @@ class RoomCache:
                     states[room_id].members.setdefault(member.user_id, member)
 
     async def _load_active_now(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
-        """Load how many members are online, and the presence of the users that commands name."""
+        """Load the number of members online, and the presence of the users that commands name."""
         shown = {command.room_id for command in commands if requirements_of(command).active_now}
         if not shown:
             return
@@ -220,7 +220,7 @@ class RoomCache:
             ),
         )
         found = [entry for entry in (*entries, *shared) if entry.room_id in states]
-        for entry, shown in zip(found, await self._stores.messages.present(found), strict=True):
+        for entry, shown in zip(found, await self._stores.messages.current(found), strict=True):
             states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
             states[entry.room_id].shown[entry.id] = shown
         for message in [*repeats, *old_repeats]:
@@ -243,7 +243,7 @@ def _client_keys(commands: Iterable[AnyRoomCommand]) -> list[tuple[str, str, str
 def _may_repeat_old(command: AnyRoomCommand, states: Mapping[str, RoomState]) -> bool:
     """Return whether a send may repeat a message from before the log, which the log's index of client ids lacks.
 
-    A room without a record of 0.2 has no old messages: those that a killed process may have left were never visible.
+    A room without a record of 0.2 has no old messages: messages left by a killed process were never visible.
     """
     if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
         return False

@@ -1,6 +1,6 @@
-"""What the commands of a batch get back, once they are answered. Pure.
+"""Refunds to the commands of a batch, once they are answered. Pure.
 
-Commands were charged for all that they might do. A charge that several commands share is refunded only if none of them
+Commands were charged for all that they might do. A charge that several commands share is refunded only if no command
 keeps it: one that repeats a message must not get back the join that the next one made.
 """
 
@@ -15,13 +15,13 @@ from shared.errors import ErrorCode, Refusal
 
 
 class ChargeOutcome(StrEnum):
-    """What became of a command."""
+    """The outcome of a command, which decides its refund."""
 
-    UNKNOWN = "unknown"  # no answer: it may have an entry
-    FREE = "free"  # a repeat, already in effect, beyond a limit, or failed by this service
-    REFUSED = "refused"  # by its room, which has cost a decision
-    CHANGED = "changed"  # the room, and not whether the caller is a member
-    MOVED = "moved"  # its caller into the room or out of it
+    UNKNOWN = "unknown"  # the command got no answer: it may have an entry
+    FREE = "free"  # the command was a repeat, already in effect, beyond a limit, or failed by this service
+    REFUSED = "refused"  # the room refused the command, which has cost a decision
+    CHANGED = "changed"  # the command changed the room, but not its caller's membership
+    MEMBERSHIP_CHANGED = "membership_changed"  # the command made its caller join or leave
 
 
 class Settled(NamedTuple):
@@ -42,7 +42,7 @@ def outcome_of(user_id: str, answer: Answer, limit: Refusal | None, entry: LogEn
     if entry is None:
         return ChargeOutcome.FREE
     moves_caller = any(effect.user_id == user_id for effect in entry.members)
-    return ChargeOutcome.MOVED if moves_caller else ChargeOutcome.CHANGED
+    return ChargeOutcome.MEMBERSHIP_CHANGED if moves_caller else ChargeOutcome.CHANGED
 
 
 def refunds_of(settled: Sequence[Settled]) -> dict[Charge, list[Rate]]:
@@ -69,5 +69,5 @@ def _keeps(outcome: ChargeOutcome, rate: Rate) -> bool:
             return False
         case ChargeOutcome.CHANGED:
             return rate is not Rate.JOINS
-        case ChargeOutcome.UNKNOWN | ChargeOutcome.REFUSED | ChargeOutcome.MOVED:
+        case ChargeOutcome.UNKNOWN | ChargeOutcome.REFUSED | ChargeOutcome.MEMBERSHIP_CHANGED:
             return True

@@ -1,6 +1,7 @@
 """Users as rooms show them.
 
-Who is online: `presence_record`; `presence` writes what gateways report, through `presence_store`; `announcer` notifies
-the rooms, with `announcement_store`. The decisions of the announcer are in `announcements` and `count_schedule`.
-Names and pictures: `profiles` with `profile_store`. Who may be notified of what: `notify_rules`.
+- `presence_record`: a user's presence (pure); `presence` writes the reports of gateways, through `presence_store`;
+- `announcer` notifies the rooms, with `announcement_store`; its decisions: `announcements`, `count_schedule` (pure);
+- `profiles`, `profile_store`: names and pictures;
+- `notify_rules`: the rule for notifications (pure).
 """

@@ -1,7 +1,7 @@
-"""What the announcer of presence reads and writes.
+"""The store of the presence announcer.
 
-The marks of unannounced users in `presence`, the counts owed to large rooms in `room_presence` (`_id` room id), and the
-announcer's lease in `nodes`.
+Unannounced users in `presence`, the counts owed to large rooms in `room_presence` (`_id` room id), and the announcer's
+lease in `nodes`.
 """
 
 from collections.abc import Collection
@@ -23,9 +23,9 @@ LEASE_ID = "presence_announcer"
 
 
 class LeaseHeld(NamedTuple):
-    """The announcer's lease is this replica's.
+    """The announcer's lease, held by this replica.
 
-    `is_taken_over`: another one had it before, and may have announced something else of the users `in_doubt`.
+    `is_taken_over`: another replica held it before, and may have announced another state of the users `in_doubt`.
     """
 
     is_taken_over: bool
@@ -60,9 +60,10 @@ class AnnouncementStore:
         return LeaseHeld(False) if before is None else LeaseHeld(True, before.get("inDoubt", ()))
 
     async def begin(self, holder: str, user_ids: Collection[str]) -> bool:
-        """Note in the lease, before the first delivery, that the rooms may hear of these users. False: it is lost.
+        """Record in the lease, before the first delivery, which users' announcement has begun.
 
-        A note in each user's record would take SecantusDB 59 ms for 500 users, a fourth of their announcement.
+        Return False if the lease is lost. A note in each user's record would take SecantusDB 59 ms for 500 users, a
+        fourth of their announcement.
         """
         with translated():
             noted = await self._nodes.update_one(
@@ -81,16 +82,16 @@ class AnnouncementStore:
     # Users ----------------------------------------------------------------------------------------------------------
 
     async def unannounced(self, limit: int) -> list[PresenceRecord]:
-        """Return users with a change that has not been announced, the longest waiting first."""
+        """Return users with an unannounced change, longest-waiting first."""
         with translated():
             cursor = self._presence.find({"unsettledAtMs": {"$gt": 0}}, batch_size=ONE_BATCH)
             found = await cursor.sort("unsettledAtMs", ASCENDING).limit(limit).to_list(None)
         return [to_record(document) for document in found]
 
     async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
-        """Note what was announced of these users. Whoever is otherwise by now is unannounced.
+        """Record the announced state. Users whose state has changed since are marked unannounced again.
 
-        An announcer that stood still may have announced an older state after its successor had announced the present.
+        A stalled announcer may have announced an older state after its successor had announced the current one.
         """
         is_online = {"$gt": [{"$size": {"$ifNull": ["$nodes", []]}}, 0]}
         writes: list[UpdateOne | UpdateMany] = []
@@ -109,17 +110,17 @@ class AnnouncementStore:
     async def memberships(
         self, user_ids: Collection[str], limit: int, *, after: Membership | None = None
     ) -> list[Membership]:
-        """Return at most `limit` joined memberships of these users; of one user those after `after`."""
+        """Return at most `limit` joined memberships of these users. With `after` (one user only), continue after it."""
         return await self._members.memberships_of(user_ids, limit, after=after)
 
-    async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
-        """Mark memberships, at most 500, so that `activeNow` counts them or does not."""
-        marks = {(one.room_id, one.user_id): True for one in online}
-        marks |= {(one.room_id, one.user_id): False for one in offline}
-        await self._members.mark_members(marks)
+    async def set_flags(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
+        """Set the online flag of at most 500 memberships: `activeNow` counts those whose flag is True."""
+        flags = {(one.room_id, one.user_id): True for one in online}
+        flags |= {(one.room_id, one.user_id): False for one in offline}
+        await self._members.set_online_flags(flags)
 
     async def audiences(self, room_ids: Collection[str]) -> dict[str, RoomAudience]:
-        """Return the size of rooms, and the two users of direct ones; rooms without a record are absent."""
+        """Return the audiences of rooms by id; rooms without a record are absent."""
         found = await find_among(self._rooms, room_ids, projection={"memberCount": 1, "direct": 1})
         return {
             document["_id"]: RoomAudience(document["memberCount"], tuple(document["direct"] or ()))
@@ -129,7 +130,7 @@ class AnnouncementStore:
     # Counts of large rooms ------------------------------------------------------------------------------------------
 
     async def owe_counts(self, due_ms: dict[str, int]) -> None:
-        """Note rooms to be sent their count, and when; a count that is owed already keeps its time."""
+        """Record the rooms that are owed a count, and when it is due; a count already owed keeps its time."""
         await write_each(
             self._counts,
             [
@@ -139,7 +140,7 @@ class AnnouncementStore:
         )
 
     async def owed_counts(self) -> dict[str, int]:
-        """Return the rooms that are owed a count, and when it is due. They are the large rooms of the last 5 s."""
+        """Return the due times of owed counts by room: large rooms that changed in the last 5 s."""
         with translated():
             found = await self._counts.find({}).to_list(None)
         return {document["_id"]: document["dueAtMs"] for document in found}
@@ -149,7 +150,7 @@ class AnnouncementStore:
         return await self._members.active_now(room_ids)
 
     async def counts_sent(self, room_ids: Collection[str]) -> None:
-        """Remove the notes of counts that were sent, at most 500."""
+        """Remove the records of counts that were sent, at most 500."""
         chosen: Document = {"_id": {"$in": list(room_ids)}}
         with translated():
             await self._counts.delete_many(chosen)

@@ -1,4 +1,4 @@
-"""What is announced of users' presence, and to whom. Pure.
+"""The announcements of users' presence: content and recipients. Pure.
 
 A user who comes online or goes offline is announced to each of their rooms, and to their partners in direct rooms.
 A room with more than PRESENCE_ROOM_MAX members receives the number of members online instead: see `count_schedule`.
@@ -16,17 +16,17 @@ USERS_MAX = 500
 
 
 class RoomAudience(NamedTuple):
-    """The number of a room's members; of a direct room its two users."""
+    """The number of a room's members, and the two users of a direct room."""
 
     member_count: int
     direct: tuple[str, ...] = ()
 
 
 class Announcement(NamedTuple):
-    """What some memberships of changed users cause: deliveries, marks to be written, large rooms to be sent a count."""
+    """The effects for some memberships of changed users: deliveries, online flags, and large rooms owed a count."""
 
     deliveries: list[Delivery]
-    marks: dict[bool, list[Membership]]  # by is_online
+    flags: dict[bool, list[Membership]]  # by the new value of the online flag
     large_rooms: set[str]
 
 
@@ -36,13 +36,13 @@ def announce(
     rooms: Mapping[str, RoomAudience],
     room_max: int,
 ) -> Announcement:
-    """Return what to do for these memberships of the users in `records`."""
+    """Return the announcement for these memberships of the users in `records`."""
     announcement = Announcement([], {True: [], False: []}, set())
     frames = {user_id: presence_frame(record) for user_id, record in records.items()}
     for membership in memberships:
         is_online = records[membership.user_id].is_online
-        if membership.is_marked_online is not is_online:
-            announcement.marks[is_online].append(membership)
+        if membership.is_flagged_online is not is_online:
+            announcement.flags[is_online].append(membership)
         room = rooms.get(membership.room_id, RoomAudience(0))
         if room.member_count > room_max:
             announcement.large_rooms.add(membership.room_id)
@@ -60,21 +60,21 @@ def count_delivery(room_id: str, active_now: int) -> Delivery:
     return Delivery(room_channel(room_id), DeliveryKind.TRANSIENT, 0, "", data)
 
 
-class PageSize:
+class BatchSize:
     """The number of users to announce at once: at most 500, fewer if they are members of many rooms."""
 
     def __init__(self) -> None:
         self.users = USERS_MAX
 
     def shrink(self, users: int, users_read: int) -> None:
-        """Note that `users` had too many memberships; a full read held those of `users_read`."""
+        """Note that `users` had too many memberships: a full read held only those of `users_read`."""
         self.users = max(1, min(users // 2, users_read - 1))
 
     def halve(self) -> None:
-        """Note that a page failed."""
+        """Note that a batch failed."""
         self.users = max(1, self.users // 2)
 
     def note_done(self, memberships: int, memberships_max: int) -> None:
-        """Note a page that was announced; pages grow again while they are far from full."""
+        """Note an announced batch. Batches grow again while they are far from full."""
         if memberships * 4 < memberships_max:
             self.users = min(self.users * 2, USERS_MAX)

@@ -1,12 +1,14 @@
-"""Announces changes of users' presence to their rooms, from the marks in the database.
+"""Announces changes of users' presence to their rooms.
 
-One replica at a time announces, under a lease. Reports and the sweep write a change with a mark, and await nothing of
-this. The announcer takes the marked users in pages: it notes in its lease that their announcement begins, marks their
-memberships, notifies their rooms and direct partners, and clears the marks. A killed announcer loses no change: marks
-stay until all is done, and of the users in the note the next announcer announces the present state, whatever it is. A
-user who comes back before their departure was announced is not announced at all.
+One replica at a time announces, under a lease. Reports and the sweep write each change as `unannounced`, and do not
+wait for the announcer. It takes unannounced users in batches: it notes in its lease that their announcement begins,
+updates the online flag of their memberships, notifies their rooms and direct partners, and clears `unannounced`.
 
-After a page that was not full, it pauses, the longer the more users the page had, so that changes gather: a page costs
+A killed announcer loses no change: users stay unannounced until all of this is done, and the next announcer announces
+the current state of the users in that note, changed or not. A user who comes back before their departure was announced
+is not announced at all.
+
+After a batch that was not full the announcer pauses, longer after a larger batch, so that changes gather: a batch costs
 about seven database calls, however few users it has.
 """
 
@@ -15,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from chat_service import metrics
 from chat_service.people.announcement_store import AnnouncementStore
-from chat_service.people.announcements import PageSize, RoomAudience, announce, count_delivery
+from chat_service.people.announcements import BatchSize, RoomAudience, announce, count_delivery
 from chat_service.people.count_schedule import CountSchedule
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.rooms.room import Membership
@@ -33,7 +35,7 @@ POLL_INTERVAL_S = 2.0
 RETRY_S = 1.0
 PAUSE_PER_USER_S = 0.01
 PAUSE_MAX_S = 3.0
-BREATH_S = 0.005  # between two pieces of a page: other work of this process and of the database goes on
+BREATH_S = 0.005  # between two pieces of a batch: other work of this process and of the database goes on
 MEMBERSHIPS_MAX = 2_000
 COUNTS_AT_ONCE = 20
 ROOMS_CACHED_MAX = 20_000
@@ -41,7 +43,7 @@ ROOMS_CACHED_FOR_MS = 30_000
 
 
 class PresenceAnnouncer:
-    """The announcements of this replica. `wake` it after a change. Bound: two pages of users, 20,000 cached rooms."""
+    """The announcer of this replica. `wake` it after a change. Bound: two batches of users, 20,000 cached rooms."""
 
     def __init__(
         self, store: AnnouncementStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int], room_max: int
@@ -53,8 +55,8 @@ class PresenceAnnouncer:
         self._room_max = room_max
         self._woken = asyncio.Event()
         self._leased_until_ms = 0
-        self._in_doubt: set[str] = set()  # users whose announcement has begun: rooms may have heard of them
-        self._size = PageSize()
+        self._in_doubt: set[str] = set()  # users whose announcement has begun: rooms may have received it
+        self._size = BatchSize()
         self._schedule = CountSchedule()
         self._knows_counts = True  # False after a failure: a count may have been sent, or is still owed
         self._rooms: dict[str, RoomAudience] = {}
@@ -65,7 +67,7 @@ class PresenceAnnouncer:
         self._woken.set()
 
     async def run(self) -> None:
-        """Announce until cancelled. Without a `wake`, look every 2 s for what another replica has left."""
+        """Announce until cancelled. Without a `wake`, check every 2 s what another replica has left unannounced."""
         while True:
             try:
                 users = await self.announce() if await self._is_needed() else 0
@@ -88,17 +90,18 @@ class PresenceAnnouncer:
         return await self._store.is_owed(now_ms - patience_ms)
 
     async def announce(self) -> int:
-        """Announce full pages of users and one more, and the counts that are due. Return the size of the last page.
+        """Announce full batches of users, then a last one, and the due counts. Return the size of the last batch.
 
-        Do nothing while another replica has the lease. Raises Unavailable; then the next call reads again what is owed.
+        Do nothing while another replica has the lease. Raises Unavailable; then the next call reads the owed counts
+        again.
         """
         try:
             while await self._hold_lease():
-                page_max = self._size.users
-                users = await self._announce_page(page_max)
+                users_max = self._size.users
+                users = await self._announce_batch(users_max)
                 await self._send_due_counts()
-                if users < page_max:
-                    self._in_doubt.clear()  # all with a mark are announced, and the others were before
+                if users < users_max:
+                    self._in_doubt.clear()  # every unannounced user is done; the rest were announced earlier
                     return users
                 await asyncio.sleep(BREATH_S)
         except Unavailable:
@@ -124,24 +127,24 @@ class PresenceAnnouncer:
 
     # Users ----------------------------------------------------------------------------------------------------------
 
-    async def _announce_page(self, page_max: int) -> int:
-        """Announce at most `page_max` users, fewer if they have many memberships. Return how many were waiting."""
-        records = await self._store.unannounced(page_max)
+    async def _announce_batch(self, users_max: int) -> int:
+        """Announce at most `users_max` users, fewer if they have many memberships. Return the number that waited."""
+        records = await self._store.unannounced(users_max)
         changed = {one.user_id: one for one in records if one.is_changed or one.user_id in self._in_doubt}
         unchanged = [record for record in records if record.user_id not in changed]
-        page, memberships = await self._first_of(changed) if changed else (changed, [])
-        await self._begin(page)
-        large_rooms = await self._announce_memberships(memberships, page)
-        if len(page) == 1 and len(memberships) == MEMBERSHIPS_MAX:
+        batch, memberships = await self._first_of(changed) if changed else (changed, [])
+        await self._begin(batch)
+        large_rooms = await self._announce_memberships(memberships, batch)
+        if len(batch) == 1 and len(memberships) == MEMBERSHIPS_MAX:
             async for more in self._rest_of(memberships[-1]):
-                large_rooms |= await self._announce_memberships(more, page)
+                large_rooms |= await self._announce_memberships(more, batch)
         await self._count_soon(large_rooms)
-        await self._store.finish([*unchanged, *page.values()], self._clock_ms())
-        self._in_doubt.difference_update(page)
+        await self._store.finish([*unchanged, *batch.values()], self._clock_ms())
+        self._in_doubt.difference_update(batch)
         self._size.note_done(len(memberships), MEMBERSHIPS_MAX)
-        for record in page.values():
+        for record in batch.values():
             metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
-        return len(records) if len(page) == len(changed) else page_max
+        return len(records) if len(batch) == len(changed) else users_max
 
     async def _begin(self, user_ids: Collection[str]) -> None:
         """Note that the announcement of these users begins. Raises Unavailable."""
@@ -150,17 +153,17 @@ class PresenceAnnouncer:
             raise Unavailable("another replica announces")
 
     async def _first_of(self, changed: dict[str, PresenceRecord]) -> tuple[dict[str, PresenceRecord], list[Membership]]:
-        """Return the first of the users with all their memberships: as many users as have 2,000 together, at least one.
+        """Return the first users with all their memberships: at most 2,000 together, but at least one user.
 
         If one user alone has more, return their first 2,000.
         """
         while True:
-            page = dict(list(changed.items())[: self._size.users])
-            limit = MEMBERSHIPS_MAX + (len(page) > 1)
-            memberships = await self._store.memberships(page, limit)
-            if len(page) == 1 or len(memberships) < limit:
-                return page, memberships
-            self._size.shrink(len(page), len({membership.user_id for membership in memberships}))
+            batch = dict(list(changed.items())[: self._size.users])
+            limit = MEMBERSHIPS_MAX + (len(batch) > 1)
+            memberships = await self._store.memberships(batch, limit)
+            if len(batch) == 1 or len(memberships) < limit:
+                return batch, memberships
+            self._size.shrink(len(batch), len({membership.user_id for membership in memberships}))
 
     async def _rest_of(self, last: Membership) -> AsyncIterator[list[Membership]]:
         """Yield the memberships of one user after `last`."""
@@ -171,9 +174,9 @@ class PresenceAnnouncer:
     async def _announce_memberships(
         self, memberships: Sequence[Membership], records: dict[str, PresenceRecord]
     ) -> set[str]:
-        """Mark memberships and notify their rooms, 500 at a time, while this replica has the lease.
+        """Set the online flag of memberships and notify their rooms, 500 at a time. Return the large rooms.
 
-        Return the large rooms. Raises Unavailable. A replica that stood still would announce an older state.
+        Raises Unavailable if this replica has lost the lease: after a stall, it would announce an outdated state.
         """
         large_rooms: set[str] = set()
         rooms = await self._audiences({membership.room_id for membership in memberships})
@@ -181,7 +184,7 @@ class PresenceAnnouncer:
             if not await self._hold_lease():
                 raise Unavailable("another replica announces")
             announcement = announce(some, records, rooms, self._room_max)
-            await self._store.mark(announcement.marks[True], announcement.marks[False])
+            await self._store.set_flags(announcement.flags[True], announcement.flags[False])
             await confirmed([self._bus.deliver(delivery) for delivery in announcement.deliveries])
             large_rooms |= announcement.large_rooms
             await asyncio.sleep(BREATH_S)
@@ -199,7 +202,7 @@ class PresenceAnnouncer:
     # Counts of large rooms ------------------------------------------------------------------------------------------
 
     async def _count_soon(self, room_ids: Collection[str]) -> None:
-        """Send these rooms their counts, now or, by a note that outlives this process, within 5 s."""
+        """Send these rooms their counts, now or within 5 s; a note in the database outlives this process."""
         counts = self._schedule.note_changes(room_ids, self._clock_ms())
         await self._store.owe_counts(counts.due_ms)
         self._schedule.note_owed(counts.due_ms)

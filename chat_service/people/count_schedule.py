@@ -1,4 +1,4 @@
-"""When large rooms are sent their number of members online: at once, then at most every 5 s. Pure."""
+"""The schedule for sending large rooms their number of members online: at once, then at most every 5 s. Pure."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -8,7 +8,7 @@ ROOMS_REMEMBERED_MAX = 10_000
 
 
 class RoomCounts(NamedTuple):
-    """The counts of large rooms that changes cause: rooms to send one now, and when the other rooms will be due."""
+    """The counts of large rooms that changes cause: rooms to send one now, and the due times of other rooms."""
 
     now: list[str]
     due_ms: dict[str, int]
@@ -17,22 +17,22 @@ class RoomCounts(NamedTuple):
 class CountSchedule:
     """The counts that this announcer has sent in the last 5 s, and those that it owes.
 
-    `taken_over_at_ms` is when it took over from another, or from itself after a failure: any count may have been sent
-    just before. Bounds: the large rooms with changes in the last 5 s. If more than 10,000 of them were sent a count,
-    all are forgotten, and wait for 5 s before their next.
+    `taken_over_at_ms` is when this replica became announcer, or restarted after a failure: any count may have been sent
+    just before. Bound: the large rooms with changes in the last 5 s. If more than 10,000 rooms were sent a count, all
+    are forgotten, and wait 5 s before their next count.
     """
 
     def __init__(self, taken_over_at_ms: int | None = None) -> None:
         self._forgotten_at_ms = taken_over_at_ms
         self._sent_at_ms: dict[str, int] = {}  # oldest first
-        self._owed: dict[str, int] = {}  # when each is due
+        self._owed: dict[str, int] = {}  # due times
 
     def is_due(self, now_ms: int) -> bool:
         """Return whether a count is due."""
         return min(self._owed.values(), default=now_ms + 1) <= now_ms
 
     def note_changes(self, room_ids: Collection[str], now_ms: int) -> RoomCounts:
-        """Return what changes in these rooms cause. Rooms whose count is owed already are left out."""
+        """Return the counts that changes in these rooms cause. Rooms whose count is owed already are left out."""
         counts = RoomCounts([], {})
         for room_id in room_ids:
             if room_id in self._owed:
@@ -49,7 +49,7 @@ class CountSchedule:
         self._owed |= due_ms
 
     def due(self, now_ms: int, limit: int) -> list[str]:
-        """Return at most `limit` rooms whose count is due, in the order of their times."""
+        """Return at most `limit` rooms whose count is due, earliest first."""
         due = sorted((at_ms, room_id) for room_id, at_ms in self._owed.items() if at_ms <= now_ms)
         return [room_id for _, room_id in due[:limit]]
 

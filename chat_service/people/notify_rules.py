@@ -1,4 +1,4 @@
-"""Whether a user may be notified of something. Badges, mentions, pushes and activity ask this function alone. Pure."""
+"""The rule for notifications of users, used by badges, mentions, pushes and activity. Pure."""
 
 from enum import StrEnum
 
@@ -13,7 +13,10 @@ class NotificationKind(StrEnum):
 
 
 def may_be_notified(kind: NotificationKind, user_id: str, author_id: str | None = None) -> bool:
-    """Return whether a user may be notified, of what `author_id` has done if one user has: never of oneself."""
+    """Return whether a user may be notified.
+
+    Nobody is notified of their own act (`author_id`; None if there is no single author).
+    """
     match kind:
         case NotificationKind.MENTION | NotificationKind.PUSH:
             return user_id != author_id

@@ -1,9 +1,9 @@
 """Presence. A user is online while any gateway with a lease holds a socket of theirs.
 
-Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in pages of at
-most 500, one at a time, and renew their leases. The queue has one active consumer, so one process decides at a time.
-A change is written as unannounced, which answers the report; `announcer` notifies the rooms. Once a gateway's lease is
-over, the sweep takes its users offline, page by page.
+Gateways report which users came online (first socket) and went offline (last socket, after a grace period) in batches
+of at most 500 users, one at a time, and renew their leases. The queue has one active consumer, so one process decides
+at a time. It writes the changes as unannounced and answers the report; `announcer` notifies the rooms. Once a gateway's
+lease is over, the sweep takes its users offline, batch by batch.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from chat_service.people.presence_store import PresenceStore
 from shared.bus.consumer import Line
 from shared.bus.publisher import Publisher
 from shared.bus.query_server import decode_request, unavailable
-from shared.commands.chat_queries import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
+from shared.commands.chat_queries import PRESENCE_BATCH_MAX, PresenceReported, ReportPresence
 from shared.commands.command import refusal_line, reply_line
 from shared.errors import Unavailable
 from shared.mongo import chunks
@@ -32,11 +32,11 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the duration of one page of a sweep; after that time another replica continues it. If no gateway
+    `claim_ms` bounds the duration of one batch of a sweep; after that time another replica continues it. If no gateway
     reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
-    `silence_ms` later. The broker replaces a frozen consumer after 4 s at the earliest, so a page written within
-    `batch_ms` after its batch arrived precedes those of the next consumer. A write under way may land after the sweep
-    of its lease, so `last_sweep_ms` later the lease is swept again.
+    `silence_ms` later. The broker replaces a frozen consumer after 4 s at the earliest, so a write within `batch_ms`
+    after its reports arrived precedes those of the next consumer. A write under way may land after the sweep of its
+    lease, so `last_sweep_ms` later the lease is swept again.
     """
 
     lease_ms: int = 15_000
@@ -73,9 +73,8 @@ class Presence:
     async def handle(self, lines: list[Line]) -> None:
         """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`.
 
-        Leases are renewed first. A report that fails is refused, not retried: its gateway repeats it, in its latest
-        state, and an earlier one of a gateway that no longer waits would only delay the others. So is the rest of a
-        batch after a standstill: another consumer may have written later pages.
+        Renew leases first. Refuse a failed report instead of retrying it: the gateway sends its latest state again.
+        After a stall, refuse the remaining reports too, since another consumer may have written later ones.
         """
         began_ms = self._clock_ms()
         reports = [(line, report) for line in lines if (report := decode_request(line, _decoder)) is not None]
@@ -83,7 +82,7 @@ class Presence:
         for line, report in reports:
             try:
                 if self._clock_ms() - began_ms >= self._times.batch_ms:
-                    raise Unavailable("the reports before took too long")
+                    raise Unavailable("earlier reports took too long")
                 known = await self._apply(report)
                 answer = reply_line(report.id, PresenceReported(lease_is_known=known))
             except Unavailable as error:
@@ -101,21 +100,21 @@ class Presence:
         is_renewal = report.begins_lease or not (report.came or report.went)
         if is_renewal and not await self._renew(lease, is_new=report.begins_lease):
             return False
-        for came, went in _pages(report):
+        for came, went in _batches(report):
             if not await self._change(lease, came, went):
                 return False
         return True
 
     async def _change(self, lease: str, came: list[str], went: list[str]) -> bool:
-        """Write a page under a valid lease; return False, and leave nothing of it, if there is none."""
+        """Write a batch under a valid lease. Without one, leave no trace of it and return False."""
         now_ms = self._clock_ms()
         until_ms = self._leased_until_ms.get(lease, 0)
         if until_ms - now_ms < self._times.lease_ms // 2 and not await self._renew(lease):
             return False
         await self._store.change(lease, came, went, now_ms)
-        is_late = self._clock_ms() >= self._leased_until_ms[lease]  # this process stood still
+        is_late = self._clock_ms() >= self._leased_until_ms[lease]  # this process stalled
         if is_late and not await self._renew(lease):
-            await self._store.change(lease, (), came, now_ms)  # the sweep of the lease may have passed them by
+            await self._store.change(lease, (), came, now_ms)  # the sweep of the lease may have missed these users
             return False
         self._announce_soon()
         return True
@@ -157,11 +156,11 @@ class Presence:
                 await self._store.forget(ended)
 
     async def _expire(self, dead: str) -> bool:
-        """Take the users of a claimed lease offline, a page at a time; return False if another replica continues.
+        """Take the users of a claimed lease offline, a batch at a time; return False if another replica continues.
 
-        Whoever has been removed is not found again, so another sweep continues where this one failed.
+        Removed users are not found again, so another sweep continues where this one failed.
         """
-        while users := await self._store.users_of(dead, PRESENCE_PAGE_MAX):
+        while users := await self._store.users_of(dead, PRESENCE_BATCH_MAX):
             now_ms = self._clock_ms()
             await self._store.change(dead, (), users, now_ms)
             self._announce_soon()
@@ -185,8 +184,8 @@ def _kind_of(report: ReportPresence) -> str:
     return "changes" if report.came or report.went else "renewal"
 
 
-def _pages(report: ReportPresence) -> Iterator[tuple[list[str], list[str]]]:
+def _batches(report: ReportPresence) -> Iterator[tuple[list[str], list[str]]]:
     """Yield arrivals and departures, at most 500 together; a user in both has arrived."""
     changes = dict.fromkeys(report.went, False) | dict.fromkeys(report.came, True)
-    for some in chunks(list(changes.items()), PRESENCE_PAGE_MAX):
+    for some in chunks(list(changes.items()), PRESENCE_BATCH_MAX):
         yield [user for user, is_here in some if is_here], [user for user, is_here in some if not is_here]

@@ -9,8 +9,8 @@ from shared.times import to_iso
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A user's presence.
 
-    `announced_online` was sent to the rooms; None, written by earlier versions, if either may have been sent.
-    `unannounced_since_ms` is 0 if nothing is owed.
+    `announced_online` was sent to the rooms; None (written by earlier versions): unknown. `unannounced_since_ms` is 0
+    if the user is not unannounced.
     """
 
     user_id: str
@@ -21,7 +21,7 @@ class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_changed(self) -> bool:
-        """Return whether the rooms have not been told, or may have been told otherwise."""
+        """Return whether the current state still has to be announced."""
         return self.is_online is not self.announced_online
 
 

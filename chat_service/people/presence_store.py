@@ -52,7 +52,7 @@ class PresenceStore:
     async def renew(self, lease: str, expires_at_ms: int, *, is_new: bool) -> bool:
         """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease.
 
-        An ended one begins again: gateways up to 0.3 keep its name.
+        An ended lease begins again, because gateways up to 0.3 keep its name.
         """
         try:
             with translated():
@@ -78,7 +78,7 @@ class PresenceStore:
         return [document["_id"] for document in found]
 
     async def change(self, lease: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
-        """Write the users that came online or went offline on a gateway, at most 500, as unannounced. Idempotent.
+        """Write at most 500 users that came online or went offline on a gateway as unannounced. Idempotent.
 
         One statement for all: SecantusDB needs 70 ms for 500 departures, and 510 ms for one statement per user; 45 ms
         for 500 arrivals of known users, and 120 ms for 500 upserts.
@@ -94,7 +94,7 @@ class PresenceStore:
             self._expects_new = inserted > len(came) // 2
 
     async def _update(self, lease: str, came: Collection[str], went: Collection[str], now_ms: int) -> int:
-        """Change the users that have a record, and return their number."""
+        """Update the users that have a record, and return their number."""
         arrival: Document = {"$addToSet": {"nodes": lease}, "$set": {"unsettledAtMs": now_ms}}
         writes = [
             UpdateMany({"_id": {"$in": list(user_ids)}}, change)
@@ -119,25 +119,25 @@ class PresenceStore:
         return len(came)
 
     async def records(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
-        """Return the presence of these users, as far as it is known."""
+        """Return the presence of these users; unknown users are absent."""
         return {document["_id"]: to_record(document) for document in await find_among(self._presence, user_ids)}
 
-    async def mark_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
-        """Mark new memberships, (room id, user id), with their users' presence.
+    async def flag_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
+        """Set the online flag of new memberships, given by (room id, user id).
 
-        The value states whether there was no record before: then nobody is marked, and only users who are online are
-        written. Repeats this if a user's presence changes in the meantime.
+        The value is True for a membership without an earlier record: its flag starts as False, so only online users
+        cost a write. Repeat this if a user's presence changes in the meantime.
         """
-        marked = {key: False for key, is_first in members.items() if is_first}
+        flagged = {key: False for key, is_first in members.items() if is_first}
         users = {user_id for _, user_id in members}
         while True:
             records = await self.records(users)
             now = {key: key[1] in records and records[key[1]].is_online for key in members}
-            changed = {key: is_online for key, is_online in now.items() if marked.get(key) is not is_online}
+            changed = {key: is_online for key, is_online in now.items() if flagged.get(key) is not is_online}
             if not changed:
                 return
-            await self._members.mark_members(changed)
-            marked |= changed
+            await self._members.set_online_flags(changed)
+            flagged |= changed
 
     async def has_valid_lease(self, now_ms: int) -> bool:
         """Return whether any gateway has a valid lease."""
@@ -170,7 +170,7 @@ class PresenceStore:
         return result.matched_count > 0
 
     async def end(self, lease: str, last_sweep_at_ms: int) -> None:
-        """Note that a claimed lease is swept, and when it is to be swept again. Until then it has the claimer ""."""
+        """Record that a claimed lease was swept, and when to sweep it again. Until then its claimer is ""."""
         with translated():
             await self._nodes.update_one(
                 {"_id": lease, "isClaimed": True},
@@ -184,7 +184,7 @@ class PresenceStore:
 
 
 def _departure(lease: str, now_ms: int) -> list[Document]:
-    """Return the change of users that went offline on a gateway; it leaves users alone that were not online there."""
+    """Return the update for users that went offline on a gateway; users that were not online there stay unchanged."""
     nodes = {"$ifNull": ["$nodes", []]}
     is_there = {"$in": [lease, nodes]}
     stamped = {

@@ -60,7 +60,7 @@ class ProfileStore:
             await self._events.update_one({"_id": event_key}, {"$set": {"expiresAt": expires}}, upsert=True)
 
     async def profiles(self, user_ids: Collection[str]) -> dict[str, StoredProfile]:
-        """Return the profiles of these users, as far as events have set any."""
+        """Return the profiles of these users; users without a profile event are absent."""
         found = await find_among(self._users, user_ids)
         return {document["_id"]: msgspec.convert(document["profile"], StoredProfile) for document in found}
 

@@ -6,7 +6,7 @@ Read in this order:
 - `decision`, `requirements`: one command being decided, and the data that it needs;
 - `message_decisions`, `change_decisions`, `room_decisions`, `member_decisions`: the rules by subject; `decisions`: the
   decision of a batch;
-- `mention_marks`: whom messages mention;
+- `mention_marks`: mentions by message;
 - `entry_deliveries`, `change_frames`, `membership_deliveries`, `heads`: the deliveries of an entry;
-- `typing_marks`: who is typing.
+- `typing_marks`: the users who are typing.
 """

@@ -127,7 +127,7 @@ def changed_before(entry: LogEntry) -> Changed:
 
 
 def check_mentions(decision: Decision, room: Room, mentions: tuple[str, ...]) -> None:
-    """Raise VALIDATION unless all are members, in a private or group room; anybody may be named in a public one."""
+    """Raise VALIDATION unless all are members. In a public room, anybody may be mentioned."""
     if room.type is RoomType.PUBLIC:
         return
     for user_id in mentions:
@@ -164,7 +164,7 @@ def _may_delete(decision: Decision, room: Room, message: Message) -> bool:
 
 
 def _counts_after(counts: tuple[ReactionCount, ...], emoji: str, step: int) -> tuple[ReactionCount, ...]:
-    """Return the counts with one more or less of a kind, in the order in which the kinds first came."""
+    """Return the counts with one reaction more or less, in the order in which the emoji first appeared."""
     found = {item.emoji: item.count for item in counts}
     found[emoji] = found.get(emoji, 0) + step
     return tuple(ReactionCount(emoji=kind, count=count) for kind, count in found.items() if count > 0)

@@ -1,7 +1,7 @@
 """The client frames of changes of messages, live and replayed. Pure.
 
-Live, a frame shows the change. A replay shows the present: an edit the present text, reactions the present counts; and
-of a message that is deleted now, only the deletion.
+Live, a frame shows the change. A replay shows the current state: an edit shows the current text, reactions the current
+counts. If the message has been deleted since, only the deletion is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,20 +60,20 @@ def change_frame(entry: LogEntry, change: AnyChange) -> bytes:
             return frame("chat:pinned", pinned)
 
 
-def presents_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) -> list[LogEntry]:
-    """Return entries, oldest first, as a replay shows them once all are applied to the messages as read before."""
+def current_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) -> list[LogEntry]:
+    """Return entries, oldest first, as a replay shows them, against the messages with all these entries applied."""
     now = dict(messages)
     for entry in entries:
         message = None if entry.change is None else now.get(entry.change.message_id)
         if entry.change is not None and message is not None and not message.is_deleted:
             now[message.id] = message_after(message, entry.change, by=entry.author_id, at_ms=entry.at_ms, rev=entry.rev)
-    return [as_present(entry, now) for entry in entries]
+    return [as_current(entry, now) for entry in entries]
 
 
-def as_present(entry: LogEntry, messages: Mapping[str, Message]) -> LogEntry:
-    """Return an entry as a replay shows it. `messages` holds those that were changed or answered, as they are now.
+def as_current(entry: LogEntry, messages: Mapping[str, Message]) -> LogEntry:
+    """Return an entry as a replay shows it. `messages` holds changed and answered messages in their current state.
 
-    An entry of which nothing is shown any more is returned without its change.
+    Return an entry without its change if a replay no longer shows it.
     """
     change = entry.change
     if entry.message is not None and entry.message.preview is not None:

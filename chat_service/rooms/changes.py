@@ -18,10 +18,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
 
 class Edit(Change, frozen=True, kw_only=True, tag="edit"):
-    """The new text, and all mentions as they are then.
+    """The new text with all its mentions; `unmentioned` and `newly_mentioned` are the users removed and added.
 
-    `unmentioned` are no longer among them, and `newly_mentioned` were not before.
-    The entry of the edit before, `previous_rev`, loses its text: only the present one is kept.
+    The entry of the previous edit, `previous_rev`, loses its text: only the current text is kept.
     """
 
     text: str
@@ -48,7 +47,7 @@ class Reactions(Change, frozen=True, kw_only=True, tag="reactions"):
 
 
 class Pin(Change, frozen=True, kw_only=True, tag="pin"):
-    """The message is pinned, or no longer."""
+    """The message is pinned or unpinned."""
 
     is_pinned: bool
 

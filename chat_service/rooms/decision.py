@@ -30,7 +30,7 @@ Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answ
 
 
 class Toggle(NamedTuple):
-    """Whether a reaction or a pin is in effect, since entry `rev`, the last one that changed it."""
+    """The state of a reaction or a pin, in effect or not, since entry `rev`, the last one that changed it."""
 
     is_active: bool
     rev: int
@@ -48,8 +48,8 @@ DEFAULT_RULES = Rules()
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `refusal` is raised before the command makes an entry: it
-    exceeds a limit of its caller. `profile` is the caller's current profile.
+    `is_resent`: an earlier copy may have been decided. `refusal`: the command exceeds a limit of its caller; it is
+    raised before the command makes an entry. `profile` is the caller's current profile.
     """
 
     command: AnyRoomCommand
@@ -65,12 +65,13 @@ class RoomState:
 
     `recent` is shared by all rooms of the partition. The rest is loaded per batch:
 
-    - `stored`: the entries that its commands made before, by command id; `shown`: these as a replay shows them now, by
-      entry id;
-    - `active_now`, and the `presence` of users named in commands;
-    - `messages` named in commands, None for an unknown id;
-    - `reactions` by message, user and emoji;
-    - `pins` by message: all that are in effect, and those of messages named.
+    - `stored`: by command id, the entries that earlier copies of the batch's commands made; `shown`: by entry id, these
+      as a replay shows them now;
+    - `active_now`: the number of members online;
+    - `presence`: of the users named in commands;
+    - `messages`: those named in commands; None for an unknown id;
+    - `reactions`: by message, user and emoji;
+    - `pins`: by message, all that are in effect, and those of messages named in commands.
     """
 
     room: Room | None
@@ -85,7 +86,7 @@ class RoomState:
     pins: dict[str, Toggle] = field(default_factory=dict)
 
     def end_batch(self) -> None:
-        """Forget what was loaded for one batch only."""
+        """Clear the state that was loaded for one batch only."""
         self.stored.clear()
         self.shown.clear()
         self.presence.clear()
@@ -99,8 +100,8 @@ class Changes:
     """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
 
     `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
-    those without an entry. `answers[i]` belongs to command i. `open_reactions` holds by room the index of an entry that
-    the next reaction to the same message joins, if it comes next in its room.
+    those not caused by an entry. `answers[i]` belongs to command i. `open_reactions` holds, by room, the index of an
+    entry that the next reaction to the same message joins, if it comes next in its room.
     """
 
     entries: list[LogEntry] = field(default_factory=list)
@@ -145,7 +146,7 @@ class Decision:
         return member if member is not None and member.is_joined else None
 
     def is_online(self, user_id: str) -> bool:
-        """Return whether the user is online, as far as presence was loaded."""
+        """Return whether the user is online; False if their presence was not loaded."""
         presence = self.state.presence.get(user_id)
         return presence is not None and presence.status == "online"
 
@@ -155,7 +156,7 @@ class Decision:
         return rank_of(room, user_id, self.state.members.get(user_id), is_admin=self.caller.is_admin)
 
     def moderates(self, room: Room) -> bool:
-        """Return whether the caller is a moderator of the room or somebody above: its creator, an admin."""
+        """Return whether the caller is a moderator of the room or ranks higher: its creator or an admin."""
         return self.rank(room) >= RoomRank.MODERATOR
 
     def visible_room(self) -> Room:
@@ -263,7 +264,7 @@ class Decision:
         self._members[member.user_id] = member
 
     def make_creator(self, room: Room, member: Member) -> None:
-        """Hand the room over to a member; the creator before becomes a moderator."""
+        """Hand the room over to a member; the previous creator becomes a moderator."""
         before = None if room.creator_id is None else self.joined_member(room.creator_id)
         self.set_role(member, Role.CREATOR)
         if before is not None and before is not member:
@@ -272,7 +273,7 @@ class Decision:
             self.set_creator(room, member.user_id)
 
     def set_creator(self, room: Room, user_id: str | None) -> None:
-        """Record who holds the role creator."""
+        """Record the holder of the creator role."""
         room.creator_id = user_id
         self.change_settings()
 
@@ -301,7 +302,7 @@ class Decision:
         self.state.recent.forget(message)
 
     def change_reactions(self, message: Message, change: Reactions) -> int:
-        """Record a reaction, and return the rev of its entry: that of the reaction before it, if nothing came between.
+        """Record a reaction and return the rev of its entry, which it shares with a directly preceding reaction.
 
         So the reactions of a crowd cost few entries.
         """

@@ -1,11 +1,11 @@
 """The functional core of the chat writer: commands and known state in, entries and answers out. Pure.
 
-The partition loads what `requirements_of` names, calls `decide`, and carries out the `Changes`. Commands are decided in
-the order of arrival, each on the state after the previous one.
+The partition loads the data that `requirements_of` names, calls `decide`, and carries out the `Changes`. Commands are
+decided in the order of arrival, each on the state after the previous one.
 
 A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
-that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered. Its
-first copy may still be with a stale owner, which then can no longer insert at that rev.
+that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered: a
+stale owner may still hold its first copy, and can then no longer insert at that rev.
 """
 
 from collections.abc import Mapping

@@ -28,9 +28,9 @@ _JOINING_BY_THE_WAY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
     """Return the deliveries of an entry in order. `direct` are the users of a direct room, who need no subscription.
 
-    In a direct room, the head of the previous entry is sent first. A socket that does not know the room yet sees by
-    that head that it missed the previous entry. Without it, the socket would take the current entry for the room's
-    first, and the current entry's head would then show no gap.
+    In a direct room, the head of the previous entry is sent first: it shows a socket that does not know the room yet
+    that it missed the previous entry. Without it, the socket would take the current entry for the room's first, and
+    the current entry's head would then show no gap.
     """
     if direct is not None:
         before = (
@@ -84,8 +84,8 @@ def _invitation(entry: LogEntry, user_id: str, before_ms: int) -> Delivery:
 def head_deliveries(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
     """Return the deliveries with the head of a room, its newest rev.
 
-    That of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
-    has missed it.
+    The head of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
+    has missed that entry.
     """
     if direct is None:
         return [Delivery(room_channel(room_id), DeliveryKind.HEAD, rev, "", b"")]
@@ -103,7 +103,7 @@ def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
         case EntryKind.REMOVED:
             removed = Eviction(user_id=entry.members[0].user_id, reason=EndReason.REMOVED)
             return [(ControlKind.EVICT, to_json(removed))]
-        case EntryKind.LEFT if entry.members[0].is_invited:  # else the room was public, and anyone may listen
+        case EntryKind.LEFT if entry.members[0].is_invited:  # otherwise the room was public, and anyone may listen
             return [(ControlKind.EVICT, to_json(Eviction(user_id=entry.members[0].user_id)))]
         case _:
             return []

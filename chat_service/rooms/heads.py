@@ -1,8 +1,8 @@
 """Heads of active rooms, announced a second after the first unannounced entry. Pure.
 
 The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
-Therefore a conflated delivery with the room's head follows, on the channel of the room or of its two direct users. What
-went to an invited or removed user's own channel has no successor there: it is repeated.
+Therefore a conflated delivery with the room's head follows, on the channel of the room or of its two direct users.
+Lines on the channels of invited or removed users have no later line to reveal a loss, so they are sent twice.
 
 Bound: the rooms of the last second, and the users whom their entries invited or removed.
 """
@@ -22,7 +22,7 @@ class Heads:
 
     def __init__(self) -> None:
         self._directs: dict[str, tuple[str, str]] = {}
-        self._own: dict[str, dict[str, Delivery]] = {}  # by room and channel: the newest to a user
+        self._own: dict[str, dict[str, Delivery]] = {}  # by room and channel: the newest delivery to a user
         self._newest: dict[str, tuple[int, int]] = {}  # rev and time
         self._due_at_ms: dict[str, int] = {}  # the first to become due comes first
 

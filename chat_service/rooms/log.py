@@ -53,16 +53,16 @@ class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     deleted: bool = False
 
     @property
-    def present_creator_id(self) -> str | None:
-        """Return who holds the role creator after the entry."""
+    def current_creator_id(self) -> str | None:
+        """Return the user who holds the creator role after the entry."""
         return self.created_by if self.creator_id is msgspec.UNSET else self.creator_id
 
 
 class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A membership after an entry.
 
-    Without `is_joined` the user is no member; with `is_invited` they may come back to a private or group room.
-    `read_seq` is where the read mark of a new member starts. An effect of an earlier version has no `role_since_ms`.
+    Without `is_joined` the user is not a member; with `is_invited` they may come back to a private or group room.
+    `read_seq` is the initial read mark of a new member. An effect of an earlier version has no `role_since_ms`.
     """
 
     user_id: str
@@ -107,7 +107,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """Return how large the content is, for the bounds of a commit."""
+        """Return the size of the content, for the bounds of a commit."""
         if self.message is not None:
             return self.message.size_bytes
         return len(self.change.text.encode()) if isinstance(self.change, Edit) else 0
@@ -226,7 +226,7 @@ def _with_settings(entry: LogEntry, settings: RoomSettings, room: Room | None) -
             description="",
             type=settings.type,
             created_by=settings.created_by,
-            creator_id=settings.present_creator_id,
+            creator_id=settings.current_creator_id,
             created_at_ms=settings.created_at_ms,
             active_at_ms=settings.created_at_ms,
             direct=settings.direct,
@@ -234,6 +234,6 @@ def _with_settings(entry: LogEntry, settings: RoomSettings, room: Room | None) -
     room.name = settings.name
     room.description = settings.description
     room.type = settings.type
-    room.creator_id = settings.present_creator_id
+    room.creator_id = settings.current_creator_id
     room.deleted = settings.deleted
     return room

@@ -13,7 +13,7 @@ from shared.protocol.server_frames import UserProfile
 
 
 def join(decision: Decision) -> RoomView:
-    """Make the caller a member of a public room, or of one that they were invited to or created."""
+    """Make the caller a member of a public room, or of a room that they were invited to or created."""
     room = decision.state.room
     member = decision.state.members.get(decision.caller.user_id)
     invited = member is not None or (room is not None and is_creator(room, decision.caller.user_id))
@@ -45,7 +45,8 @@ def leave(decision: Decision) -> RoomView:
 def add(decision: Decision, command: AddMember) -> MemberView:
     """Make another user a member, or give a member another role; both in one entry.
 
-    The role creator hands the room over. The creator gets no other role, because a room has one.
+    Assigning `creator` transfers the room. The current creator's role cannot be changed directly, since a room must
+    have exactly one creator.
     """
     room = decision.managed_room()
     member = decision.joined_member(command.user_id)
@@ -67,7 +68,7 @@ def _change_role(decision: Decision, room: Room, member: Member, role: Role) -> 
     if role is Role.CREATOR:
         decision.make_creator(room, member)
     elif member.role is Role.CREATOR:
-        raise Refusal.invalid("role", "the creator gets another role once another member is creator")
+        raise Refusal.invalid("role", "hand the room over before changing the creator's role")
     else:
         decision.set_role(member, role)
 
@@ -79,7 +80,7 @@ def remove(decision: Decision, command: RemoveMember) -> Gone:
     if member is None:
         raise Refusal.not_found("member")
     decision.end_membership(room, member, stays_invited=False)
-    if is_creator(room, command.user_id):  # and without an heir
+    if is_creator(room, command.user_id):  # there is no heir
         decision.set_creator(room, None)
     decision.record(EntryKind.REMOVED)
     return Gone(id=command.user_id)

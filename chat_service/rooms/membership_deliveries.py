@@ -1,6 +1,7 @@
-"""Lines that tell gateways whose membership of which room has changed, for sockets on `activity`. Pure.
+"""Lines that announce membership changes to gateways, for sockets on `activity`. Pure.
 
-A line goes to the channel of the user, which every gateway with a socket of the user hears, whatever rooms it follows.
+A line goes to the channel of the user. Every gateway with a socket of the user receives it, regardless of the rooms
+that the gateway follows.
 """
 
 from chat_service.rooms.log import LogEntry
@@ -9,7 +10,10 @@ from shared.encoding import to_json
 
 
 def membership_deliveries(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return a delivery for each member that an entry makes or ends. In a direct room the message itself tells."""
+    """Return a delivery for each membership that an entry starts or ends.
+
+    Direct rooms need none: the message implies the membership.
+    """
     if direct is not None:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Who is mentioned by which messages, as entries change it. Pure."""
+"""Mentions by message, updated from log entries. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import LogEntry
 from shared.protocol.message_parts import MessageExtras
 
-ROOM = ""  # in the place of a user: all members are mentioned; no user id is empty
+ROOM = ""  # in place of a user id, which is never empty: all members are mentioned
 
 
 class MentionMark(NamedTuple):
-    """Whether message `seq` mentions a user, or `ROOM`, after an entry."""
+    """The start or end of a mention: message `seq` mentions a user, or `ROOM`, or no longer does."""
 
     user_id: str
     seq: int
@@ -37,7 +37,7 @@ def marks_of(entry: LogEntry) -> Iterator[MentionMark]:
 
 
 def with_marks(seqs: Iterable[int], user_id: str, marks: Iterable[MentionMark]) -> set[int]:
-    """Return the messages that mention a user, or `ROOM`, after further marks, in the order of the log."""
+    """Return the messages that mention a user, or `ROOM`, after applying further marks in log order."""
     mentioning = set(seqs)
     for mark in marks:
         if mark.user_id == user_id:

@@ -18,7 +18,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message as it is now; `seq` counts the room's messages from 1, without gaps.
 
     `rev` is that of its own entry. `preview` shows the message that it answers. `edit_rev` is the entry of the last
-    edit, and `erased_rev` that of its deletion; 0 without one. A deleted message is a tombstone: it has no content.
+    edit, and `erased_rev` that of its deletion; 0 if there is none. A deleted message is a tombstone without content.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """Return how large the content is, in UTF-8."""
+        """Return the size of the content in UTF-8."""
         return len(self.text.encode()) + sum(len(item.url) for item in self.extras.attachments)
 
     @property
@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tombstone(message: Message, *, by: str, at_ms: int, rev: int) -> Message:
-    """Return a deleted message: its place, author and time, and nothing of its content."""
+    """Return a deleted message: its place, author and time, without its content."""
     return msgspec.structs.replace(
         message,
         text="",
@@ -77,7 +77,7 @@ def preview_of(message: Message) -> ReplyPreview:
 
 
 def previewed(messages: Iterable[Message], answered: Mapping[str, Message]) -> list[Message]:
-    """Return the messages with previews of those that they answer, as far as these are known."""
+    """Return the messages with previews of the messages that they answer, known ones only."""
     return [
         message
         if message.preview is None or (found := answered.get(message.preview.message_id)) is None
@@ -119,7 +119,7 @@ def message_view(message: Message) -> MessageView:
 
 
 def _parts_of(message: Message) -> dict[str, object]:
-    """Return what there is to show beyond the text, by the names that frame and view have in common."""
+    """Return the parts to show beyond the text, by the names that frame and view have in common."""
     extras = message.extras
     parts = {
         "reply_to": message.preview,

@@ -86,7 +86,7 @@ def sent_again(message: Message) -> Sent:
 
 
 def subscribe(decision: Decision) -> RoomHead:
-    """Return the head of the log, after which the caller may listen."""
+    """Return the head of the log, from which the caller may listen."""
     room = decision.visible_room()
     return RoomHead(
         seq=room.last_seq, rev=room.rev, active_now=decision.state.active_now, is_direct=room.direct is not None
@@ -128,7 +128,7 @@ def _check_audience(decision: Decision, room: Room, extras: MessageExtras) -> No
 
 
 def _check_first_extras(extras: MessageExtras, users: set[str]) -> None:
-    """Check what the first message of a direct room has, before the room exists."""
+    """Check the references of a direct room's first message, before the room exists."""
     if extras.reply_to is not None:
         raise Refusal.not_found("message")
     for user_id in extras.mentions:

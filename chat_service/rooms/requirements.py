@@ -118,10 +118,10 @@ def creator_needed(command: AnyRoomCommand, room: Room) -> str | None:
 
 
 def heirs_needed(commands: Iterable[AnyRoomCommand], room: Room) -> int:
-    """Return how many moderators and members of longest standing a batch needs loaded to find the creator's heir.
+    """Return the number of moderators and members of longest standing to load, to find the creator's heir.
 
-    Each user that the commands name may have left, or have another role, before the creator leaves: one more than
-    those are enough. Bound: two users of each of the 500 commands of a batch.
+    Each user named in the batch may be ineligible by then, so one candidate more than named users suffices. Bound: two
+    users for each of the 500 commands of a batch.
     """
     changes = [command for command in commands if isinstance(command, AddMember | LeaveRoom | RemoveMember)]
     leaving = {user_id for command in changes if (user_id := _leaving(command)) is not None}

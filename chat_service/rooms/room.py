@@ -54,7 +54,7 @@ class Room(msgspec.Struct, kw_only=True):
 
     `created_by` is the user who made the room, and never changes. `creator_id` holds the role creator: a member or,
     while nobody is in the room, the last one to leave. It is None once the last member has been removed. In a room of
-    an earlier version, the creator may have left members behind, and still manages it.
+    an earlier version, the creator may have left while others stayed, and still manages it.
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
     changed an earlier message, `changed_at_ms` the time of the last entry that was more than a plain message. Messages
@@ -102,11 +102,11 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 class Membership(NamedTuple):
-    """A joined membership, and its mark: whether `activeNow` counts it."""
+    """A joined membership, and its online flag: whether `activeNow` counts it."""
 
     room_id: str
     user_id: str
-    is_marked_online: bool
+    is_flagged_online: bool
 
 
 def words_of(name: str) -> list[str]:
@@ -166,7 +166,7 @@ def rank_of(room: Room, user_id: str, member: Member | None, *, is_admin: bool =
 
 
 def may_moderate(actor: RoomRank, target: RoomRank) -> bool:
-    """Return whether a user acts on users of another rank and on their messages: moderators on those below them."""
+    """Return whether a user may act on another user and their messages: from moderator up, on lower ranks only."""
     return actor >= RoomRank.MODERATOR and actor > target
 
 

@@ -1,4 +1,4 @@
-"""Message search: an index behind the log, and its queries. Read `words`, `tree`, `index_store`, then the rest.
+"""Message search: an index updated after the commit, and its queries. Read `words`, `tree`, `index_store` first.
 
 - `words`: the words of a message and of a query (pure);
 - `tree`: the index of a room as a tree of pages, and the order in which a query reads them (pure);

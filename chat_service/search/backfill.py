@@ -1,8 +1,8 @@
 """Indexes the messages that were stored before this version, once, in the background.
 
 Each replica does the rooms of its partitions, newest rooms and newest messages first: 4,096 messages a step, with a
-pause as long as the step. It is idempotent: what is built already is skipped, so a killed process continues, and two
-may run at once. Until it is done, searches read from the log what has no page yet.
+pause as long as the step. It is idempotent: existing pages are skipped, so a killed process continues, and two
+may run at once. Until it is done, searches read messages without a page from the log.
 """
 
 import asyncio

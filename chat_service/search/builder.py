@@ -1,6 +1,6 @@
 """Builds pages of the index: those of level 0 from messages, higher ones from the pages below.
 
-A page takes milliseconds to build, and seconds if its messages are large, so that is done in a thread.
+A page takes milliseconds to build, and seconds if its messages are large, so it is built in a thread.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, me
 class PageBuilder:
     """Writes pages of the index. Every method is idempotent and raises Unavailable.
 
-    `rev` is an entry of the room's log: what is built shows that entry, because messages are read after it.
+    `rev` is an entry of the room's log: a built page reflects that entry, because messages are read after it.
     """
 
     def __init__(self, store: IndexStore) -> None:
@@ -38,9 +38,9 @@ class PageBuilder:
             await self.build_above(room_id, page, rev)
 
     async def build_above(self, room_id: str, page: Page, rev: int, *, repairs: bool = False) -> None:
-        """Build the pages above a complete one, as far as all pages below them are complete.
+        """Build the pages above a complete one, up to the first that has an incomplete page below it.
 
-        With `repairs`, pages of level 0 that are not complete are built first: a killed process may leave some.
+        With `repairs`, build incomplete pages of level 0 first: a killed process may leave some.
         """
         while page.level < LEVEL_MAX:
             page = page.parent

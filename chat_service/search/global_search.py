@@ -1,9 +1,9 @@
 """The search in all rooms of a user, merged by time.
 
-The rooms stand in a heap by the time of the newest message that was not looked at. Each round looks at a page of the
-first 64 of them, with one read. A hit is final once it is newer than everything that was not looked at. The search ends
-when there are enough such hits, or when the budget is spent and every room has come below the time where it started, so
-that a caller who goes on always advances.
+The rooms are in a heap, by the time of the newest unsearched message. Each round reads one page each of the first 64
+rooms, at once. A hit is final once it is newer than every unsearched message. The search ends when there are enough
+such hits, or when the budget is spent and every room has come below the time where it started, so that a caller who
+continues always advances.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ NEVER_MS = 2**53
 
 
 class SearchPosition(NamedTuple):
-    """The place of a message among those of all rooms; a search goes on before it."""
+    """The place of a message among those of all rooms, before which a search continues."""
 
     at_ms: int
     id: str
@@ -40,7 +40,7 @@ class SearchPosition(NamedTuple):
 
 @dataclass(order=True, slots=True)
 class _Room:
-    """A room that was not looked at entirely: what is left is older than `left_ms`. Sorts by that, newest first."""
+    """A room with unsearched pages, whose messages are older than `left_ms`. Sorts by that, newest first."""
 
     minus_left_ms: int
     room: Room = field(compare=False)
@@ -65,7 +65,7 @@ class GlobalSearch:
         self._before = SearchPosition(NEVER_MS, "")
 
     async def run(self, before: str | None) -> Hits:
-        """Return the newest messages before the message `before`. Raises NOT_FOUND if it is no id of a message."""
+        """Return the newest messages before the message `before`. Raises NOT_FOUND if it is not a message id."""
         if before is not None:
             self._before = await self._position_of(before)
         newest_ms = self._before.at_ms + bool(self._before.id)  # at the time of `before`, those with lower ids
@@ -85,7 +85,7 @@ class GlobalSearch:
         return await self._result(_left_ms(heap))
 
     async def _position_of(self, before: str) -> SearchPosition:
-        """Return the place of a message. `next` of an earlier search may be an id of a time at which nothing is."""
+        """Return the place of a message. `next` of an earlier search may be a synthetic id that only encodes a time."""
         place = (await self._store.places([before])).get(before)
         if place is not None:
             return SearchPosition(place[2], before)
@@ -98,7 +98,7 @@ class GlobalSearch:
         return self._reader.spent >= BUDGET and left_ms < start_ms
 
     async def _look_at_some(self, heap: list[_Room], pages: int) -> None:
-        """Look at the next page of the first rooms; read the pages after it too if the rooms are few."""
+        """Read the next page of the first rooms; if there are few rooms, prefetch the pages after it."""
         some = [heappop(heap) for _ in range(min(ROOMS_PER_ROUND, len(heap)))]
         ahead = max(min(pages, ROOMS_PER_ROUND // len(some)), 1)
         if any(not self._reader.has(one.room.id, one.walk.next_pages(1)[0]) for one in some):
@@ -115,7 +115,7 @@ class GlobalSearch:
                     heappush(heap, _Room(-min(left_ms, one.left_ms), one.room, one.walk))
 
     async def _look_at(self, one: _Room, page: Page) -> int:
-        """Look at a page, and return a time that everything older in the room is before."""
+        """Read a page. Return an upper bound (ms) on the time of the room's unsearched messages."""
         stored = self._reader.stored(one.room.id, page)
         if stored is not None and stored.first_at_ms > self._before.at_ms + CLOCK_MARGIN_MS:
             return one.left_ms
@@ -129,7 +129,7 @@ class GlobalSearch:
         return looked.first_at_ms + CLOCK_MARGIN_MS if looked.first_id else one.left_ms
 
     async def _hits(self, left_ms: int) -> list[Message]:
-        """Return the hits that nothing unseen can precede, newest first: at most one more than wanted."""
+        """Return the hits newer than every unsearched message, newest first: at most one more than wanted."""
         final = sorted((one for one in self._candidates if one.at_ms >= left_ms), reverse=True)
         hits: list[Message] = []
         for start in range(0, len(final), self._limit + 1):
@@ -152,5 +152,5 @@ class GlobalSearch:
 
 
 def _left_ms(heap: Sequence[_Room]) -> int:
-    """Return a time that everything that was not looked at is before; 0 if everything was."""
+    """Return an upper bound (ms) on the time of all unsearched messages; 0 if there are none."""
     return heap[0].left_ms if heap else 0

@@ -153,7 +153,7 @@ def _to_text(document: Document) -> IndexedText:
 
 
 def _text_of(document: Document) -> str | None:
-    """Return the present text of a message; None if it is deleted, or erased with its room."""
+    """Return the current text of a message; None if it is deleted, or erased with its room."""
     if "seq" not in document or document.get("deletedAtMs") or not document.get("text"):
         return None
     return str(document["text"])

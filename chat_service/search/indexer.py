@@ -1,7 +1,7 @@
 """The consumer of log entries that keeps the search index up to date.
 
 A new message adds a line to the newest page of its room. Lines gather for 30 s, or until there are 128 in the room,
-because each write rewrites the page. Searches do not wait for that: they read the messages after the newest page from
+because each write rewrites the page. Searches do not wait for that: they read messages newer than the newest page from
 the log. An edit, a deletion of a message, and a deletion of a room change the index at once.
 """
 
@@ -43,7 +43,7 @@ class _Tail:
 
 
 class SearchIndexer:
-    """Keeps the index behind the log.
+    """Updates the index after commits.
 
     Bound: 40,000 messages without a line, and 16 M characters of them; beyond it half of the rooms are written.
     """

@@ -31,7 +31,7 @@ class MessageSearch:
         return hits
 
     async def in_rooms(self, rooms: Sequence[Room], query: SearchJoinedRooms) -> Hits:
-        """Search several rooms. Raises NOT_FOUND for a `before` that is no message."""
+        """Search several rooms. Raises NOT_FOUND if `before` is not a message."""
         needles = needles_of(query.q)
         if not needles:
             return Hits([], None)

@@ -1,4 +1,4 @@
-"""Looks at pages of the index, and at the messages that have none, for one query with a budget."""
+"""The reader of index pages, and of messages without a page, for one query with a budget."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -13,14 +13,14 @@ MESSAGES_PER_UNIT = 32  # read from the log in the time of a page: 1 ms
 
 
 class Wanted(NamedTuple):
-    """The query: all these words, and in one room perhaps one author."""
+    """The query: all these words and, in one room, optionally one author."""
 
     needles: Sequence[Needle]
     author: str | None = None
 
 
 class Looked(NamedTuple):
-    """What a page of level 0 shows for a query, newest first, and the page's first message; "" if it has none."""
+    """The candidates on a page of level 0, newest first, and the page's first message; "" if it has none."""
 
     found: Sequence[Candidate]
     first_id: str
@@ -44,7 +44,7 @@ class PageReader:
             self._pages |= {key: found.get(key) for key in missing}
 
     def has(self, room_id: str, page: Page) -> bool:
-        """Return whether a page was loaded, or found missing."""
+        """Return whether a page was loaded or found missing."""
         return (room_id, page) in self._pages
 
     def stored(self, room_id: str, page: Page) -> StoredPage | None:
@@ -58,7 +58,7 @@ class PageReader:
         return stored is not None and not stored.may_contain(self._wanted.needles)
 
     async def look(self, room_id: str, page: Page, newest_seq: int) -> Looked:
-        """Look at a loaded page of level 0 and at the messages behind it, through seq `newest_seq`."""
+        """Search a loaded page of level 0 and the messages newer than the page, up to seq `newest_seq`."""
         stored = self._pages.pop((room_id, page))
         if stored is not None and stored.words is None:
             stored = None

@@ -16,7 +16,7 @@ PAGES_PER_READ_MAX = 16
 
 
 class Hits(NamedTuple):
-    """Found messages, newest first. Older ones were not looked at if there is a `next_before`."""
+    """Found messages, newest first. `next_before` is set if older messages remain unsearched."""
 
     messages: Sequence[Message]
     next_before: str | None
@@ -41,7 +41,7 @@ class RoomSearch:
         self._looked_at_id = ""
 
     async def run(self, before: str | None) -> Hits:
-        """Return the newest messages before the message `before`. Raises NOT_FOUND if it is none of the room."""
+        """Return the newest messages before the message `before`. Raises NOT_FOUND if it is not in this room."""
         newest_seq = self._room.last_seq if before is None else await self._seq_of(before) - 1
         walk = PageWalk(newest_seq)
         count = 2
@@ -56,7 +56,7 @@ class RoomSearch:
 
     @property
     def _is_spent(self) -> bool:
-        """Return whether the search ends here. It goes on until there is a message to continue at."""
+        """Return whether to stop. The search never stops before it has a message id to return as `next`."""
         return self._reader.spent >= BUDGET and bool(self._looked_at_id)
 
     async def _seq_of(self, message_id: str) -> int:
@@ -66,7 +66,7 @@ class RoomSearch:
         return place[1]
 
     async def _look_at_some(self, walk: PageWalk, newest_seq: int, count: int) -> None:
-        """Look at the next pages, until one has to be replaced by those below it, or enough is found to check."""
+        """Read the next pages, until one has to be replaced by those below it, or there are enough candidates."""
         pages = walk.next_pages(count)
         await self._reader.load([(self._room.id, page) for page in pages])
         for page in pages:

@@ -22,7 +22,7 @@ from chat_service.search.words import Needle, message_words, packed
 CHUNK = 256  # messages on a page of level 0
 FANOUT = 16
 LEVEL_MAX = 3  # 1,048,576 messages
-WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; beyond it the page says nothing, and queries read what is below it
+WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; a larger one stores no words, and queries read the pages below it
 AUTHORS_KEPT = 10_000
 _NO_LINE = ""
 
@@ -65,7 +65,7 @@ def chunk_of(seq: int) -> Page:
 
 
 class IndexedText(NamedTuple):
-    """A message as the index takes it. `text` is None once it is deleted."""
+    """A message to be indexed. `text` is None once the message is deleted."""
 
     id: str
     seq: int
@@ -75,9 +75,9 @@ class IndexedText(NamedTuple):
 
 
 class StoredPage(NamedTuple):
-    """A page with its content. It shows all changes through entry `rev` of the log, of messages through `through`.
+    """A page with its content. It reflects the log up to entry `rev` and covers messages up to seq `through`.
 
-    `words` is None when they are too many. `first_id` and `first_at_ms` are those of its first message that exists.
+    `words` is None if they are too large. `first_id` and `first_at_ms` are those of its first existing message.
     """
 
     room_id: str
@@ -117,7 +117,7 @@ def author_mark(user_id: str) -> str:
 
 
 def line_of(message: IndexedText) -> str:
-    """Return the line of a message. A deleted one keeps its id alone."""
+    """Return the line of a message; a deleted message keeps only its id."""
     if message.text is None:
         return message.id
     return f"{message.id}\t{author_mark(message.user_id)}\t{message.at_ms}\t{packed(message_words(message.text))}"
@@ -195,9 +195,9 @@ def decompressed(words: bytes) -> str:
 
 
 class PageWalk:
-    """The pages that a query has not looked at, newest first. Bound: 16 for each level, and one for 1,048,576 messages.
+    """The unsearched pages of a query, newest first. Bound: 16 for each level, and one for each 1,048,576 messages.
 
-    Take a page from the top; then either it was looked at, or `expand` puts the pages below it in its place.
+    Take a page from the top; then either read it, or replace it by the pages below it with `expand`.
     """
 
     def __init__(self, newest_seq: int) -> None:
@@ -211,7 +211,7 @@ class PageWalk:
 
     @property
     def is_over(self) -> bool:
-        """Return whether all pages were looked at."""
+        """Return whether all pages were read."""
         return not self._pages
 
     def next_pages(self, count: int) -> list[Page]:
@@ -223,7 +223,7 @@ class PageWalk:
         return self._pages.pop()
 
     def expand(self, page: Page) -> None:
-        """Look at the pages below a page that was popped."""
+        """Replace a popped page by the pages below it."""
         self._pages += page.children
 
 

@@ -48,7 +48,7 @@ def packed(words: Iterable[str]) -> str:
 
 
 def needles_of(query: str) -> list[Needle]:
-    """Return what a message has to contain; nothing if the query has no word. The last word may be a beginning."""
+    """Return the words that a message has to contain; empty if the query has none. The last may be a beginning."""
     words = words_in(query)
     needles = [needle for word in words[:-1] for needle in _needles_of_word(word, is_last=False)]
     if words:

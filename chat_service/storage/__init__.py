@@ -4,6 +4,6 @@
   `message_documents` and `change_writes`;
 - `group_commit`, `group_read`: one insert, one read for all partitions of the process;
 - `write_behind` (pure), `record_writer`: changes of records by plain messages, written seconds later;
-- `repair`: records that a killed owner left out of date;
+- `repair`: the records that a killed owner left outdated;
 - `purge`, `migration`, `search_words`: removal of deleted rooms, the migration from release 0.2, and new search words.
 """

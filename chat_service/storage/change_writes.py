@@ -1,4 +1,4 @@
-"""The writes that changes of messages cause in the projections of the log. No input or output."""
+"""The writes to the log's projections that changes of messages cause. No input or output."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ BUCKET_MESSAGES = 5_000
 
 
 def bucket_key(room_id: str, user_id: str, number: int) -> str:
-    """Return the key under which the mentions of a user, or of `ROOM`, in 5,000 messages of a room are found.
+    """Return the key of the mentions of a user, or of `ROOM`, in 5,000 consecutive messages of a room.
 
     So one `$in` finds the mentions of a user in hundreds of rooms, each from its read mark on.
     """
@@ -102,7 +102,7 @@ class ChangeWrites:
 
 
 class _MessageWrite:
-    """What becomes of one message's document: the changes of several entries in one update."""
+    """The update of one message's document: the changes of several entries in one write."""
 
     def __init__(self, message_id: str, *, is_old: bool) -> None:
         self.is_old = is_old

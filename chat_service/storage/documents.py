@@ -23,12 +23,12 @@ def member_key(room_id: str, user_id: str) -> str:
 
 
 def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
-    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes, whatever its length."""
+    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes for any length."""
     return blake2b(old_sent_as(room_id, user_id, client_message_id).encode(), digest_size=16).digest()
 
 
 def old_sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
-    """Return the text that versions before the log stored instead of its digest.
+    """Return the text that versions before the log stored in place of the digest.
 
     Injective: a slash in the user id is escaped. Ids stored before `/` and `%` were allowed keep their key.
     """
@@ -198,7 +198,7 @@ def to_member(document: Document) -> Member:
     )
 
 
-# What 0.2 stored ----------------------------------------------------------------------------------------------------
+# Documents of 0.2 ---------------------------------------------------------------------------------------------------
 
 
 def to_old_room(document: Document) -> Room:

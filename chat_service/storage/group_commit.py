@@ -62,7 +62,7 @@ class GroupCommit:
         """Return once the entries are on a majority.
 
         Raises LogConflict when an entry was refused, or when the outcome was unknown and has been resolved: each entry
-        then is in the log or never will be, and reading the log tells which. `are_all_expired` returns whether
+        then is in the log or never will be, and reading the log shows which. `are_all_expired` returns whether
         all commands have expired; once they have, a void entry takes the first rev instead.
         """
         if not entries:
@@ -128,7 +128,7 @@ class GroupCommit:
             return
 
     async def _resolve(self, entries: list[LogEntry], are_all_expired: Callable[[], bool]) -> None:
-        """Make sure that each of these entries of one room is in the log or never can be, after an unknown outcome.
+        """After an unknown outcome, ensure that each of these entries of one room is in the log or can never be.
 
         Inserting the same documents again resolves it. If that succeeds, they are in the log. If it is refused, the
         first of their revs is taken, by them or by another entry, so the earlier insert can no longer succeed. Until

@@ -20,7 +20,7 @@ class _Lookup(Generic[K, V]):
 class GroupRead(Generic[K, V]):
     """Gathers reads of one kind. A result is never older than its request.
 
-    A read that fails raises in the caller that made it; the next of the waiting callers reads again for all the others.
+    A read that fails raises in the caller that made it; the next waiting caller reads again for all others.
     """
 
     def __init__(self, read: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:

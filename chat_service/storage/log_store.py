@@ -5,7 +5,7 @@
 reactions that share an entry, and `replyKey` the replies to a message: few entries have these fields.
 `messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
 
-All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
+All reads that lead to a decision or close a gap use read concern majority: their results cannot be rolled back.
 MongoDB finds an index for most filters. SecantusDB uses one only if it holds every field of the filter and all but the
 last are compared for equality, or if the filter is one `$in`. `shared.mongo.narrowed` splits other filters.
 """
@@ -72,10 +72,9 @@ class LogTail(NamedTuple):
 
 
 class LogConflict(WriteConflict):
-    """An entry was refused by a unique index; the `stored` entries before it are on a majority.
+    """A unique index refused an entry; the `stored` entries before it are on a majority.
 
-    Which index the server names proves nothing: a document that conflicts in several keys is reported under one of
-    them.
+    The index that the server names proves nothing: for a document that conflicts in several keys, it reports one key.
     """
 
     def __init__(self, reason: str, stored: int = 0) -> None:
@@ -92,10 +91,10 @@ class LogStore:
         self._old = database.get_collection("messages", read_concern=_MAJORITY)
 
     async def insert(self, entries: Sequence[LogEntry]) -> None:
-        """Append entries in order, on a majority and journalled. Stops at the first that is refused.
+        """Append entries in order, on a majority and journalled. Stop at the first refused entry and raise LogConflict.
 
-        Raises LogConflict then. Raises Unavailable when the outcome is unknown: some may be stored now or later.
-        An error of the write concern counts as unknown too: entries that were inserted may yet be rolled back.
+        Raises Unavailable when the outcome is unknown: some entries may be stored now or later. An error of the write
+        concern counts as unknown too: entries that were inserted may still be rolled back.
         """
         documents = [from_entry(entry) for entry in entries]
         try:
@@ -139,7 +138,7 @@ class LogStore:
         return [to_entry(document) for document in found]
 
     async def by_shared_id(self, command_ids: Collection[str]) -> list[LogEntry]:
-        """Return the entries that these commands made together with others: reactions."""
+        """Return the entries that these commands share with other commands: reactions."""
         found = await find_among(self._log, command_ids, field="commandIds")
         return [to_entry(document) for document in found]
 
@@ -158,7 +157,7 @@ class LogStore:
         return [to_place(document) for document in found if "seq" in document]
 
     async def tail(self, room_id: str, rev: int) -> LogTail:
-        """Return what the entries after `rev` change for readers of counts, oldest first."""
+        """Return the changes by entries after `rev` that readers of counts need, oldest first."""
         with translated():
             found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
         return LogTail(

@@ -1,9 +1,9 @@
 """Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
 `_id` is room id/user id. Each write carries the `rev` of its entry and loses to a later one, so any owner may
-write any projection any number of times. The record of a former member stays, with that rev. `active` is the
-older name of `is_joined`, kept on disk. `online` follows the user's presence, so that an index counts the members
-online.
+write any projection any number of times. The record of a former member is kept with that rev. `active` is the older
+name of `is_joined`, kept on disk. `online` is the online flag, which follows the user's presence, so that an index
+counts the members online.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class MemberStore:
         return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
 
     async def heirs(self, room_id: str, count: int) -> list[Member]:
-        """Return the `count` moderators, and as many joined members, of longest standing."""
+        """Return the `count` longest-standing moderators, and the `count` longest-standing joined members."""
         joined = {"roomId": room_id, "active": True}
         moderators = self._members.find({**joined, "role": Role.MODERATOR.value}).sort([("roleSinceMs", ASCENDING)])
         longest = self._members.find(joined).sort([("joinedAtMs", ASCENDING), ("_id", ASCENDING)])
@@ -72,7 +72,7 @@ class MemberStore:
         return [to_member(document) for documents in found for document in documents]
 
     async def membership_counts(self, user_ids: Collection[str]) -> dict[str, int]:
-        """Return of how many rooms each user is a member, direct rooms included; users without any are absent."""
+        """Return the number of rooms that each user belongs to, direct rooms included; users without any are absent."""
         counts: dict[str, int] = {}
         for some in chunks(list(user_ids), USERS_COUNTED_AT_ONCE):
             chosen = narrowed({"userId": {"$in": some}}, {"active": True})
@@ -82,7 +82,7 @@ class MemberStore:
         return counts
 
     async def some_room_ids_of(self, user_id: str) -> set[str]:
-        """Return rooms that a user is a member of, at most 2,000 of them."""
+        """Return at most 2,000 rooms that a user is a member of."""
         with translated():
             chosen = self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).limit(ROOMS_READ_MAX)
             return {document["roomId"] for document in await chosen.to_list(None)}
@@ -96,7 +96,7 @@ class MemberStore:
         await upsert_newer(self._members, [_member_write(entry, effect) for entry, effect in known])
 
     async def _insert_members(self, changes: Sequence[MemberChange]) -> list[MemberChange]:
-        """Insert the memberships of new rooms, and return those that exist already, after a retry.
+        """Insert the memberships of new rooms, and return those that an earlier attempt inserted.
 
         SecantusDB needs 20 ms for 500 inserts, and 120 ms for 500 upserts.
         """
@@ -123,12 +123,12 @@ class MemberStore:
 
     # For presence ---------------------------------------------------------------------------------------------------
 
-    async def mark_members(self, marks: Mapping[tuple[str, str], bool]) -> None:
-        """Mark memberships, given by (room id, user id), online or offline, 500 per call."""
-        for some in chunks(list(marks.items()), DOCUMENTS_MAX):
+    async def set_online_flags(self, flags: Mapping[tuple[str, str], bool]) -> None:
+        """Set the online flag of memberships, given by (room id, user id), 500 per call."""
+        for some in chunks(list(flags.items()), DOCUMENTS_MAX):
             writes = []
             for is_online in (True, False):
-                ids = [member_key(*key) for key, mark in some if mark is is_online]
+                ids = [member_key(*key) for key, flag in some if flag is is_online]
                 if ids:
                     writes.append(UpdateMany({"_id": {"$in": ids}}, {"$set": {"online": is_online}}))
             await write_each(self._members, writes)
@@ -136,7 +136,10 @@ class MemberStore:
     async def memberships_of(
         self, user_ids: Collection[str], limit: int, *, after: Membership | None = None
     ) -> list[Membership]:
-        """Return at most `limit` joined memberships of these users, at most 500; of one user those after `after`."""
+        """Return at most `limit` joined memberships of at most 500 users.
+
+        With `after` (one user only), continue after that membership.
+        """
         further: Document = {"active": True}
         if after is not None:
             further["_id"] = {"$gt": member_key(after.room_id, after.user_id)}

@@ -1,7 +1,7 @@
 """Messages and their changes as parts of the documents of entries, and back. Pure.
 
-A message stands flat in the document of its own entry, as it is now; `shown` is the rev of the last change written into
-it. The documents of later changes hold the change alone.
+A message is stored flat in the document of its own entry, in its current state; `shown` is the rev of the last change
+written into it. The documents of later changes hold the change alone.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from shared.protocol.server_frames import UserProfile
 
 Document = dict[str, Any]
 
-# What a tombstone has no more. `sentAs` stays: a client that repeats its send must not store it again.
+# The fields that a tombstone lacks. `sentAs` stays: a client that repeats its send must not store it again.
 CONTENT = ("replyTo", "replyKey", "mentions", "mentionRoom", "attachments", "symbols", "reactions", "editedAtMs")
 
 
@@ -30,7 +30,7 @@ def keys_under(message_id: str) -> Document:
 
 
 def extras_fields(message: Message) -> Document:
-    """Return the fields of what a new message has beyond its text; none for most. A preview's text is not stored."""
+    """Return the fields of a new message beyond its text; most messages have none. A preview's text is not stored."""
     extras = message.extras
     if extras is NO_EXTRAS:
         return {}

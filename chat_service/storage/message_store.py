@@ -1,9 +1,13 @@
-"""Messages as they are now, their reactions, pins and mentions: projections of the changes in the log.
+"""Messages in their current state, with reactions, pins and mentions: projections of the changes in the log.
 
-A message's present stands in its own document in `room_log` (in `messages`, if it was stored before there was a log),
-written only where `shown` is lower than the rev of the change. `message_reactions`, `message_pins` and
-`message_mentions` hold one document each for a user and kind, a message, and a user; one that is no longer in effect
-stays without `active`, so that an outdated write cannot bring it back.
+A message's current state is in its own document in `room_log` (in `messages`, if it was stored before there was a log),
+written only where `shown` is lower than the rev of the change. Further collections, written by the same rule:
+
+- `message_reactions`: one document per message, user and emoji;
+- `message_pins`: one per message;
+- `message_mentions`: one per message and user.
+
+A document that is no longer in effect is kept with `active: false`, so that an outdated write cannot revive it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +16,7 @@ from typing import NamedTuple
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.read_concern import ReadConcern
 
-from chat_service.rooms.change_frames import as_present
+from chat_service.rooms.change_frames import as_current
 from chat_service.rooms.decision import Toggle
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import Message, previewed
@@ -80,7 +84,7 @@ class Reacted(NamedTuple):
 
 
 class MessageStore:
-    """Reads and writes of messages as they are now. Every method raises Unavailable when the database cannot answer."""
+    """Reads and writes of messages' current state. Every method raises Unavailable when the database cannot answer."""
 
     def __init__(self, database: Database) -> None:
         self._log = database.get_collection("room_log", read_concern=_MAJORITY)
@@ -92,24 +96,24 @@ class MessageStore:
     # Reading --------------------------------------------------------------------------------------------------------
 
     async def messages(self, message_ids: Collection[str]) -> dict[str, Message]:
-        """Return the messages with these ids, by id, with the present texts of those that they answer."""
+        """Return the messages with these ids, by id, with the current texts of the messages that they answer."""
         found = await self.by_id(message_ids)
         return {message.id: message for message in await self.with_previews(list(found.values()))}
 
     async def with_previews(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the messages with the present texts of those that they answer."""
+        """Return the messages with the current texts of the messages that they answer."""
         wanted = {message.preview.message_id for message in messages if message.preview is not None}
         if not wanted:
             return list(messages)
         return previewed(messages, await self.by_id(wanted))
 
-    async def present(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
-        """Return entries read from a log as a replay shows them; see `as_present`."""
+    async def current(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
+        """Return entries read from a log as a replay shows them; see `as_current`."""
         now = await self.named_in(entries)
-        return [as_present(entry, now) for entry in entries]
+        return [as_current(entry, now) for entry in entries]
 
     async def named_in(self, entries: Iterable[LogEntry]) -> dict[str, Message]:
-        """Return the messages that entries change or answer, by id, as they are now."""
+        """Return the current state, by id, of the messages that entries change or answer."""
         entries = list(entries)
         wanted = {entry.change.message_id for entry in entries if entry.change is not None}
         wanted |= {
@@ -129,7 +133,7 @@ class MessageStore:
         return found
 
     async def replies(self, message_id: str, skip: int, limit: int) -> tuple[list[Message], int]:
-        """Return some replies to a message, oldest first, and how many there are."""
+        """Return a page of the replies to a message, oldest first, and their total number."""
         chosen = {"replyKey": keys_under(message_id)}
         with translated():
             total = await self._log.count_documents(chosen)
@@ -138,7 +142,7 @@ class MessageStore:
         return await self.with_previews([to_message(document) for document in found]), total
 
     async def reactions(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], Toggle]:
-        """Return the reactions that ever were, by (message id, user id, emoji)."""
+        """Return the reactions with these keys, in effect or not, by (message id, user id, emoji)."""
         by_id = {reaction_key(*key): key for key in keys}
         found = await find_among(self._reactions, by_id)
         return {by_id[document["_id"]]: Toggle(document["active"], document["rev"]) for document in found}
@@ -146,7 +150,7 @@ class MessageStore:
     async def reaction_page(
         self, message_id: str, emoji: str | None, skip: int, limit: int
     ) -> tuple[list[Reacted], int]:
-        """Return some reactions to a message, with one emoji or all, newest first, and how many there are."""
+        """Return a page of the reactions to a message, with one emoji or all, newest first, and their total number."""
         chosen: Document = {"messageId": message_id, "active": True}
         if emoji is not None:
             chosen["emoji"] = emoji
@@ -164,7 +168,7 @@ class MessageStore:
         return [Pinned(document["_id"], document["userId"], document["atMs"]) for document in found]
 
     async def pin_marks(self, room_id: str, message_ids: Collection[str]) -> dict[str, Toggle]:
-        """Return the pins of a room that are in effect, and those that ever were of these messages, by message."""
+        """Return, by message, the pins of a room that are in effect, and any that these messages ever had."""
         with translated():
             active = self._pins.find({"roomId": room_id, "active": True}).limit(PINS_READ_MAX)
             found = await active.to_list(None)
@@ -191,7 +195,7 @@ class MessageStore:
     # Writing --------------------------------------------------------------------------------------------------------
 
     async def write_changes(self, entries: Iterable[LogEntry]) -> None:
-        """Write what these entries change of messages, oldest first. Idempotent, in the order of each room's log."""
+        """Write the changes of messages that these entries make. Idempotent; pass each room's entries in log order."""
         writes = ChangeWrites()
         for entry in entries:
             writes.add(entry)

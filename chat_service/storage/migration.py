@@ -9,8 +9,8 @@ process to the three collections, except deletions and changes of messages, and 
 before them. So every write that an old process saw acknowledged is read after the fence, and an old process that
 thaws or starts later stores nothing. No clock matters.
 
-Each step is bounded and idempotent: a migration that was killed continues, and two may run at once. They insert what is
-missing and only move read marks forward, so a slow one changes nothing that a faster process has written since.
+Each step is bounded and idempotent: a migration that was killed continues, and two may run at once. They insert only
+missing documents and only move read marks forward, so a slow one changes nothing that a faster process wrote since.
 
 Old messages stay where they are. A message there has rev = seq by definition, and the first entry of a room's log takes
 the rev after its last old message.
@@ -48,7 +48,7 @@ LEVELS: Mapping[str, str] = {"members": "strict", "rooms": "strict", "messages":
 
 
 async def read_state(states: Documents, name: str) -> Document:
-    """Return how far a migration is; empty before it begins. Raises Unavailable."""
+    """Return the state of a migration; empty before it begins. Raises Unavailable."""
     with translated():
         return await states.find_one({"_id": name}) or {}
 
@@ -78,7 +78,7 @@ class Migration:
         self._rooms = rooms
 
     async def run(self) -> None:
-        """Migrate unless that is done already; retry while the database is unavailable."""
+        """Migrate, unless done already; retry while the database is unavailable."""
         while True:
             try:
                 if not (await self._state()).get("done"):
@@ -192,7 +192,7 @@ class Migration:
     async def _catch_up(self, document: Document) -> tuple[Room, dict[tuple[str, str], int]]:
         """Return a room after all its messages and members, and the read marks of senders that its record lacks.
 
-        0.2 writes records after the messages: those of a killed process are behind.
+        0.2 writes records after the messages: those of a killed process are outdated.
         """
         room = to_old_room(document)
         marks: dict[tuple[str, str], int] = {}
@@ -225,7 +225,7 @@ def _insertion(id_: str, document: Document) -> UpdateOne:
 
 
 async def _write(collection: Any, writes: Sequence[UpdateOne]) -> None:
-    """Insert what is missing. Another process may insert the same at the same moment."""
+    """Insert missing documents. Another process may insert the same at the same moment."""
     if not writes:
         return
     try:

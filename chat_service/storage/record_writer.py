@@ -36,7 +36,7 @@ class RecordWriter:
         return self._behind.claim_unmarked(room_ids, self._clock_ms())
 
     async def mark_active(self, room_ids: set[str]) -> None:
-        """Mark rooms as active. A mark that fails comes with the record some seconds later."""
+        """Mark rooms as active. If that fails, the write of the record some seconds later includes the mark."""
         try:
             await self._rooms.mark_active(room_ids, self._clock_ms())
         except Unavailable as error:

@@ -45,7 +45,7 @@ class Repair:
         self._clock_ms = clock_ms
 
     async def run(self, partitions: Collection[int], announce: Callable[[list[Delivery]], None]) -> int:
-        """Repair the recently active rooms of these partitions; return how many were outdated. Raises Unavailable.
+        """Repair the recently active rooms of these partitions; return the number of outdated ones. Raises Unavailable.
 
         `announce` receives the heads of the most recent ones, whose last entries may be stored but undelivered.
         """

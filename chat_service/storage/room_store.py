@@ -90,7 +90,7 @@ class RoomStore(MemberStore):
         return {document["_id"] for document in found}
 
     async def count_joined(self, user_id: str, pending: Collection[str]) -> int:
-        """Return of how many rooms a user is or is about to be a member, without direct and deleted ones."""
+        """Return the number of rooms that a user belongs to or is about to join, without direct and deleted ones."""
         joined = await self.room_ids_of(user_id)
         return len(set(pending) - set(joined)) + await self._count_rooms(joined, {"direct": None, "deleted": False})
 
@@ -128,13 +128,13 @@ class RoomStore(MemberStore):
         return [to_room(document) for document in found]
 
     async def rooms_to_purge(self, now_ms: int) -> list[tuple[Room, bool]]:
-        """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
+        """Return the deleted rooms with a due purge step, each with whether its content is erased already."""
         with translated():
             found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(DOCUMENTS_MAX).to_list(None)
         return [(to_room(document), is_content_erased(document)) for document in found]
 
     async def set_purge_due(self, room_id: str, due_ms: int | None) -> None:
-        """Set when the next step of a room's purge is due; None ends it."""
+        """Set the due time of the next step of a room's purge; None ends the purge."""
         change = {"$unset": {"purgeDueMs": ""}} if due_ms is None else {"$set": {"purgeDueMs": due_ms}}
         with translated():
             await self._rooms.update_one({"_id": room_id}, change)

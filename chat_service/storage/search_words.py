@@ -23,7 +23,7 @@ RETRY_S = 5.0
 
 
 async def refresh_words(database: Database) -> None:
-    """Refresh all rooms unless that is done already; retry while the database is unavailable."""
+    """Refresh all rooms, unless done already; retry while the database is unavailable."""
     while True:
         try:
             await _refresh(database)

@@ -106,7 +106,7 @@ class WriteBehind:
     def take(self, room_ids: Iterable[str]) -> tuple[list[MessagePlace], dict[tuple[str, str], int]]:
         """Remove and return the newest places of these rooms, and the read marks by (room id, user id).
 
-        Write the marks first: a record ahead of them would hide that they are behind. `put_back` unwritten ones.
+        Write the marks first: a newer record would hide that they are outdated. `put_back` those that were not written.
         """
         places: list[MessagePlace] = []
         marks: dict[tuple[str, str], int] = {}

@@ -24,7 +24,7 @@ _LOGIN = _long(b"") + _short(b"PLAIN") + _long(b"\0guest\0guest") + _short(b"en_
 
 
 def accepts_logins(port: int, timeout_s: float = 2.0) -> bool:
-    """Return True if the broker on this loopback port opens a connection to the virtual host `/` for guest."""
+    """Return whether the broker on this loopback port opens a connection to the virtual host `/` for guest."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
             connection.settimeout(timeout_s)

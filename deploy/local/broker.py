@@ -105,7 +105,7 @@ class BrokerNode:
         return CommandLine((str(CONTROL), "--node", self.name, "--quiet", *arguments), environment, self.directory)
 
     def epmd_is_ready(self) -> bool:
-        """Return True if the port mapper answers a names request. Blocks for up to 1 s."""
+        """Return whether the port mapper answers a names request. Blocks for up to 1 s."""
         try:
             with socket.create_connection((LOOPBACK, self.epmd_port), 1.0) as connection:
                 connection.sendall(b"\x00\x01n")
@@ -114,7 +114,7 @@ class BrokerNode:
             return False
 
     def is_ready(self) -> bool:
-        """Return True if the node accepts logins. Blocks for up to 2 s."""
+        """Return whether the node accepts logins. Blocks for up to 2 s."""
         return accepts_logins(self.amqp_port)
 
     def _data(self) -> str:
@@ -134,7 +134,7 @@ class BrokerNode:
 
 
 def is_problem(line: str) -> bool:
-    """Return True if a line of the server's output is a warning or worse, not part of its banner."""
+    """Return whether a line of the server's output is a warning or worse, not part of its banner."""
     return _PROBLEM.search(line) is not None
 
 

@@ -47,7 +47,7 @@ class DatabaseServer:
         return CommandLine(arguments, environment, self.directory)
 
     def is_ready(self) -> bool:
-        """Return True if the server answers a ping. Blocks for up to 1 s."""
+        """Return whether the server answers a ping. Blocks for up to 1 s."""
         try:
             with MongoClient[dict[str, Any]](self.uri, serverSelectionTimeoutMS=1_000, socketTimeoutMS=1_000) as client:
                 client.admin.command("ping")

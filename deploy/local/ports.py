@@ -15,7 +15,7 @@ _RANDOM = random.SystemRandom()
 
 
 def is_free(port: int, host: str = EVERY_ADDRESS) -> bool:
-    """Return True if a server could listen on `port`. A connection in TIME_WAIT does not block a port."""
+    """Return whether a server could listen on `port`. A connection in TIME_WAIT does not block a port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

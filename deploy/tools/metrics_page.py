@@ -38,7 +38,7 @@ _KINDS = [*(kind.name.lower() for kind in DeliveryKind), "changes", "full", "lea
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*"]
 
 LABELS: dict[str, Values] = {
-    "budget": Values("gateway|users|gateways", "of a gateway, or of a service: for users, for gateways"),
+    "budget": Values("gateway|users|gateways", "`gateway`; in a service `users` or `gateways`"),
     "by": Values("server|client", "the side that closed: `server`, or `client` (a lost connection included)"),
     "check": Values(_WORD, "a check of `/readyz`, for example `broker`, `database`, `partitions`"),
     "code": Values(r"[A-Z_]+|\d{4}|other", "an error code of the protocol, or a close code (`other` for unknown ones)"),
@@ -53,7 +53,7 @@ LABELS: dict[str, Values] = {
     "outcome": Values(r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, the result of an event, or an error code of the protocol"),
     "partition": Values(r"\d|1[0-5]", "0 … 15"),
     "queue": Values("|".join(_QUEUES), "a durable queue; `rates.*`: a queue of one process"),
-    "reason": Values(_WORD, "the reason"),
+    "reason": Values(_WORD, "why it was refused or retried"),
     "route": Values(
         r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path template of a REST call; `none` for unknown calls"
     ),

@@ -1,4 +1,4 @@
-"""The address of a client, behind proxies or not, and the key that it is counted under. Pure."""
+"""The address of a client, behind proxies or not, and its key in the per-address limit. Pure."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network

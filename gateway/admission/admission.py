@@ -18,7 +18,7 @@ from shared.errors import ErrorCode
 
 
 class Admission:
-    """Counts open sockets. A connection for which `enter` succeeded becomes a socket, and leaves by `left`."""
+    """Counts open sockets. Pair each successful `enter` with one `left`."""
 
     def __init__(
         self, settings: GatewaySettings, pace: Pace, connections: OpenConnections, chance: random.Random
@@ -33,7 +33,7 @@ class Admission:
         self.draining = False
 
     def enter(self, peer: str, forwarded: Sequence[str], origins: Iterable[str]) -> str:
-        """Reserve a socket and return the address that it is counted for here; "" if it is not counted here.
+        """Reserve a socket. Return the key of this connection in the per-address limit; "" if not counted here.
 
         `forwarded` holds the values of X-Forwarded-For in order. Raises Refused.
         """

@@ -3,8 +3,8 @@
     arrive ──> idle <──────── busy ──> a socket, or closed: `left`
                  └─ closed first when the gateway, or the address, is full
 
-Idle are connections without a request in progress: new ones, and those that are kept alive. If none is idle, the
-arriving connection is refused. So connections that need no token take no place from those in use.
+A connection without a request in progress is idle: a new one, or one that is kept alive. If no connection is idle, the
+arriving one is refused. Unauthenticated connections therefore cannot displace those in use.
 """
 
 import random
@@ -28,8 +28,8 @@ class IdleConnection(Protocol):
 class OpenConnections:
     """All open TCP connections. The caller pairs each successful `arrive` with one `left`.
 
-    Bound: MAX_CONNECTIONS + 256, and 64 below the limit of open files; MAX_CONNECTIONS_PER_IP for each address, where
-    those of a trusted proxy are not counted. See the module for what happens beyond it.
+    Bound: MAX_CONNECTIONS + 256, and 64 below the limit of open files; MAX_CONNECTIONS_PER_IP for each address, not
+    counting those of a trusted proxy. The module describes the behaviour beyond it.
     """
 
     def __init__(self, settings: GatewaySettings, chance: random.Random) -> None:
@@ -43,7 +43,7 @@ class OpenConnections:
         self.count = 0
 
     def arrive(self, peer: str, files_max: int) -> str:
-        """Count a connection, and return the address that it is counted for, "" if for none. Raises Refused."""
+        """Count a connection. Return its key in the per-address limit; "" if not counted. Raises Refused."""
         is_counted = bool(self._per_address) and not is_within(peer, self._trusted)
         address = counted_address(peer) if is_counted else ""
         if address and self._by_address.get(address, 0) >= self._per_address:
@@ -75,7 +75,7 @@ class OpenConnections:
         return address
 
     def release_address(self, address: str) -> None:
-        """Count one connection of an address less."""
+        """Uncount one connection of an address."""
         if address:
             self._by_address[address] -= 1
             if not self._by_address[address]:

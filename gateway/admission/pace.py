@@ -40,7 +40,7 @@ class Pace:
 
     @property
     def is_busy(self) -> bool:
-        """Return True if the event loop keeps lagging although the limit is at its minimum."""
+        """Return whether the event loop keeps lagging although the limit is at its minimum."""
         return self._too_late >= BUSY_AFTER
 
     @property
@@ -49,11 +49,11 @@ class Pace:
         return int(self._limit)
 
     def has_room(self, now_s: float) -> bool:
-        """Return True if one more connection may be accepted."""
+        """Return whether one more connection may be accepted."""
         return self._in_progress(now_s) < self.limit
 
     def is_idle(self, now_s: float) -> bool:
-        """Return True if no client arrives, waits, or is set up."""
+        """Return whether no client arrives, waits, or is set up."""
         return not self._in_progress(now_s)
 
     def _in_progress(self, now_s: float) -> int:
@@ -70,7 +70,7 @@ class Pace:
         self._arrived_at_s.pop(key, None)
 
     def may_serve(self, now_s: float) -> bool:
-        """Return True if one more client may be set up: authenticated, its subscriptions restored."""
+        """Return whether one more client may be set up: authenticated, its subscriptions restored."""
         _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
         return len(self._began_at_s) < self.limit
 

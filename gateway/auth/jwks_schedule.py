@@ -23,7 +23,7 @@ class JwksSchedule:
 
     @property
     def has_failed(self) -> bool:
-        """Return True if the last fetch failed or none has ended yet."""
+        """Return whether the last fetch failed or none has ended yet."""
         return self._failures > 0 or not self.has_succeeded
 
     def due_in_s(self, now_s: float) -> float:
@@ -36,7 +36,7 @@ class JwksSchedule:
         return max(self._begun_at_s + pause_s - now_s, 0.0)
 
     def may_fetch(self, now_s: float) -> bool:
-        """Return True if a request for an unknown key may start a fetch or join the running one."""
+        """Return whether a request for an unknown key may start a fetch or join the running one."""
         return self._is_running or self._begun_at_s is None or now_s - self._begun_at_s >= COOLDOWN_S
 
     def begin(self, now_s: float) -> None:

@@ -1,8 +1,8 @@
 """Revoked tokens and bans: `RevocationList` decides, `RevocationListSync` loads the list and follows its changes.
 
-The gateway fails closed: it does not listen before the first load, so that it admits no banned user, and after a lost
-connection to the broker it shows nothing before the next load. If a periodic load fails, it tries again and meanwhile
-goes on with the list that it has. The list also applies to sockets that are already open.
+The gateway fails closed: it does not listen before the first load, so that no banned user is authenticated, and after a
+lost connection to the broker it shows nothing before the next load. If a periodic load fails, it retries and meanwhile
+keeps the list that it has. The list also applies to sockets that are already open.
 """
 
 import asyncio
@@ -75,9 +75,9 @@ class RevocationListSync:
         self._due.set()
 
     async def loaded(self) -> None:
-        """Wait until the scheduled load has succeeded, however long it takes.
+        """Wait, without a deadline, until the scheduled load has succeeded, for which notifier must answer.
 
-        Without it the gateway could admit a banned user, or show them something. notifier has to answer for that.
+        Otherwise the gateway could authenticate a banned user, or deliver to them.
         """
         while not await is_set_within(self._loaded, COMPLAIN_S):
             log.error("revocations_not_loaded", waited_s=COMPLAIN_S)

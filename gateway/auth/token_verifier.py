@@ -30,8 +30,8 @@ _HOSTILE_TOKEN_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
     """The claims that the gateway reads. Unknown claims are ignored, and null counts as absent.
 
-    Only claims that decide on access are refused. Names and picture decorate: see `_profile`. A community with an
-    invalid id admits to nothing, because no client can name it.
+    Only invalid claims that decide on access are refused; for names and picture see `_profile`. A community with an
+    invalid id grants no access, because no client can name it.
     """
 
     sub: UserId
@@ -83,7 +83,7 @@ class TokenVerifier:
         self._published = keys
 
     def lacks_key(self, token: str) -> bool:
-        """Return True if the token names a key that the issuer may have published since the last fetch."""
+        """Return whether the token names a key that the issuer may have published since the last fetch."""
         if not self._published_algorithms or len(token) > TOKEN_MAX_BYTES:
             return False
         try:
@@ -181,7 +181,7 @@ def _identity(payload: dict[str, Any]) -> Identity:
 
 
 def _profile(claims: _Claims) -> UserProfile:
-    """Return the profile to show, whatever the claims hold."""
+    """Return the profile to show, for claims of any content."""
     return UserProfile(
         first_name=shown_name(_text_of(claims.first_name)),
         last_name=shown_name(_text_of(claims.last_name)),

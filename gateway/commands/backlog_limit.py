@@ -1,8 +1,8 @@
 """Load shedding: the number of commands that may wait for a partition, so that none waits long. Pure.
 
-A partition that falls behind answers larger and larger bodies later and later. The commands gathered meanwhile would
-all be answered late. So the number that may gather follows from the time that the last body took: what the owner can
-answer within `ANSWER_TARGET_MS`. A command thus waits at most about two such times. The rest is refused at once.
+A partition that falls behind answers ever larger bodies ever later, and the commands that gather meanwhile would all be
+answered late. So the time that the last body took determines how many may gather: as many as the owner can answer
+within `ANSWER_TARGET_MS`. A command thus waits at most about twice that time. The rest is refused at once.
 """
 
 from shared.commands.body import COMMANDS_MAX
@@ -22,9 +22,10 @@ class BacklogLimit:
         self.value = COMMANDS_MAX
 
     def body_answered(self, commands: int, took_ms: int) -> None:
-        """Adapt to a body of so many commands that was answered so long after it was sent.
+        """Update the limit after a body of `commands` commands was answered in `took_ms`.
 
-        A late body halves the limit at most: one slow commit is no overload. A small one says nothing about the rate.
+        A late body at most halves the limit: one slow commit is not an overload. A small body shows nothing about the
+        rate.
         """
         if took_ms > ANSWER_TARGET_MS:
             if commands >= WAITING_MIN:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from gateway.commands.backlog_limit import BacklogLimit
 from shared.commands.body import COMMANDS_BODY_MAX_BYTES, BodyHead, encode_body
 
-SILENCE_MS = 1_500  # without an answer: the body or its answer was lost
+SILENCE_MS = 1_500  # without an answer for this long, the body or its answer counts as lost
 DATABASE_CALL_MS = 2_000  # a commit may go on for this long after its command has expired
 RESEND_PAUSE_MS = 50
 
@@ -88,7 +88,7 @@ class CommandOutbox:
         self._number = 0
 
     def has_room(self, partition: int) -> bool:
-        """Return whether one more command may wait for the partition, by their number."""
+        """Return whether one more command may wait for the partition, by count; `add` also checks bytes."""
         outbox = self._partitions[partition]
         return len(outbox.waiting) < outbox.limit.value
 

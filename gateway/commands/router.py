@@ -70,7 +70,7 @@ class CommandRouter:
         bus.on_connected.append(self._resend)
 
     async def readiness(self) -> str | None:
-        """Return None while the host's clock, which token expiry depends on, is right within 2 s, else the reason."""
+        """Return None while the host's clock, on which token expiry depends, is right within 2 s, else the reason."""
         return clock_problem(max(self._skews_ms, default=0))
 
     # Commands out ---------------------------------------------------------------------------------------------------
@@ -87,8 +87,8 @@ class CommandRouter:
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
 
-        The future raises Unavailable when no reply arrived while the command could still be committed. Raises Refusal
-        as `check_backlog` does.
+        The future raises Unavailable when the command can no longer be committed and no reply has arrived. Raises
+        Refusal as `check_backlog` does.
         """
         self.check_backlog(command.room_id)
         if (span := tracing.ask(command.op)) is not None:

@@ -22,10 +22,10 @@ ENVELOPES = (Failure, Pagination, Continuation)
 FAILURES: dict[int, str] = {
     400: "Invalid path segment, query parameter or body field: `VALIDATION`, with `details`.",
     401: "Token missing or invalid: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
-    403: "The caller lacks permission, is banned, or has reached a bound, which is named: `FORBIDDEN`."
+    403: "The caller lacks permission, is banned, or has reached a quota, which is named: `FORBIDDEN`."
     " A message is too old to be edited: `EDIT_WINDOW`.",
     404: "Not found, or not visible to the caller: `NOT_FOUND`.",
-    409: "Not possible as the thing is now, such as an edit of a deleted message: `CONFLICT`.",
+    409: "Not possible in the current state, such as an edit of a deleted message: `CONFLICT`.",
     413: "The body is too large: `TOO_LARGE`.",
     414: "The URL is longer than 8 KB: `TOO_LARGE`.",
     415: "The Content-Type is not JSON, or the body is compressed: `VALIDATION`.",

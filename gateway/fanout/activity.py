@@ -1,13 +1,13 @@
-"""Which sockets follow which rooms on the channel `activity`, and what each is due. Pure; the clock is an argument.
+"""The sockets that follow rooms on the channel `activity`, and the frames due to each. Pure; the clock is an argument.
 
-Lines go in (`deliver`), frames come out (`flush`): at most one `room:activity` a second and socket, made of parts that
-are encoded once for a room. What a socket is due is computed from the state of its rooms when it can be sent, so the
-newest state always arrives, and a socket that reads slowly queues nothing.
+Lines go in (`deliver`), frames come out (`flush`): at most one `room:activity` per socket per second, made of parts
+that are encoded once for a room. The frames for a socket are computed from the state of its rooms when they can be
+sent, so the newest state always arrives, and a socket that reads slowly queues nothing.
 
-The counts come with the answer to a request, and lines move them on: messages the newest seq, own messages and
-`chat:read` the read mark, mentions their number. Where lines do not tell (a gap, an edit, a new membership), `to_ask`
-names the user and the room, and the answer (`apply`) puts both right. A room is not shown to a user while it is in
-doubt whether they are still in it.
+A query gives the initial counts; delivery lines update them. A message advances the newest seq; the user's own messages
+and `chat:read` advance the read mark; a mention increments the mention count. After a gap, an edit, a deletion or a new
+membership, the (user, room) pair is queried again (`to_ask`, `apply`). A room is not shown to a user while their
+membership is unconfirmed.
 
 Cost: a dictionary look-up and 1 us for each message of a followed room; in a flush, one update of a dictionary for each
 room with messages, and a pass over the rooms of each socket that is due.
@@ -27,7 +27,7 @@ INTERVAL_S = 1.0
 
 
 class Due(NamedTuple):
-    """Frames to write to a socket."""
+    """The frames to write to a socket."""
 
     sink: ActivitySink
     frames: list[bytes]
@@ -72,7 +72,7 @@ class Activity:
         return [] if user is None else [follower.sink for follower in user.followers]
 
     def unnoted(self, counts: Iterable[RoomUnread]) -> list[str]:
-        """Return the rooms in an answer that no socket here follows yet, but for direct ones, which need no channel."""
+        """Return the rooms in an answer that no socket here follows yet, excluding direct rooms (no channel needed)."""
         return self.unfollowed_rooms([(count.user_id, count.room_id) for count in counts if not count.is_direct])
 
     def unfollowed_rooms(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -142,7 +142,7 @@ class Activity:
         return asking
 
     def apply_all(self, user_id: str, asking: Asking, counts: Iterable[RoomUnread]) -> None:
-        """Take the answer: these are the rooms of the user. Ask again for those that lines have changed since."""
+        """Take the answer with all rooms of the user. Query again the rooms that lines have changed since."""
         user = self._registry.users[user_id]
         user.is_in_doubt = False
         found = {count.room_id: count for count in counts}
@@ -164,7 +164,7 @@ class Activity:
         self._registry.drop_unclaimed()
 
     def suspend(self) -> None:
-        """Show nothing until each user's rooms are asked for again: lines may have been lost."""
+        """Show nothing until each user's rooms have been queried again, because lines may have been lost."""
         for user in self._registry.users.values():
             user.is_in_doubt = True
         for room in self._registry.rooms.values():
@@ -181,13 +181,13 @@ class Activity:
         return pairs
 
     def ask_again(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Take pairs back whose request failed."""
+        """Take back the pairs of a failed request."""
         for pair in pairs:
             del self._registry.asked[pair]
             self._registry.to_ask[pair] = None
 
     def apply(self, pairs: Sequence[tuple[str, str]], counts: Iterable[RoomUnread]) -> None:
-        """Take the answer for pairs; a pair that is not in it has ended. Ask again for those overtaken by lines."""
+        """Take the answer for pairs; a pair that it lacks has ended. Query again those that lines have overtaken."""
         registry = self._registry
         found = {(count.user_id, count.room_id): count for count in counts}
         for pair in pairs:
@@ -206,7 +206,7 @@ class Activity:
     # Out ------------------------------------------------------------------------------------------------------------
 
     def flush(self, now_s: float, limit: int) -> list[Due]:
-        """Return what sockets are due now, for at most `limit` of them; the longest-waiting first. HOT."""
+        """Return the frames due now, for at most `limit` sockets, longest-waiting first. HOT."""
         registry = self._registry
         number, registry.flush = registry.flush, registry.flush + 1
         waiting = registry.waiting
@@ -220,7 +220,7 @@ class Activity:
                 continue
             del waiting[follower]
             frames = follower.take_frames(number)
-            if follower.owed:  # of rooms in doubt
+            if follower.owed:  # counts of rooms in doubt
                 waiting[follower] = None
             if frames:
                 follower.due_s = now_s + INTERVAL_S

@@ -1,4 +1,4 @@
-"""The shell around `Activity`: asks chat_service for counts, binds the shards of rooms, and writes what is due."""
+"""The shell around `Activity`: queries counts of chat_service, binds the shards of rooms, and writes due frames."""
 
 import asyncio
 from functools import partial
@@ -150,7 +150,7 @@ class ActivityFeed:
     # Out ------------------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Schedule the next flush, and ask what is unknown, unless both are under way."""
+        """Schedule the next flush and the query of unknown counts, unless both are in progress."""
         if self._timer is None and self._activity.has_work:
             self._timer = self._loop.call_later(SLICE_S, self._flush)
         if not self._is_asking and self._activity.has_questions:

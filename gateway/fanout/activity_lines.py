@@ -1,7 +1,7 @@
-"""What lines tell of the rooms on the channel `activity`. Pure.
+"""Updates of activity state from delivery lines. Pure.
 
-A line moves the state on if it is the next one of its room. After a gap, everybody's membership and counts are asked
-for again. An edit or deletion may change whom a message mentions, but its frame does not tell whom it mentioned before.
+A line updates the state if it is the next one of its room. After a gap, the memberships and counts of all users are
+queried again. An edit or deletion may change the mentions of a message, but its frame lacks the previous mentions.
 """
 
 from collections.abc import Iterable
@@ -111,7 +111,7 @@ class ActivityLines:
             registry.owe(user, room)
 
     def _mentioned(self, message: PeekedMessage) -> Iterable[ActivityUser]:
-        """Return users here whom a message mentions; those who are no members of the room are among them."""
+        """Return the users here whom a message mentions, including users who are not members of the room."""
         if message.mentions_room:
             return self._registry.users.values()
         named = map(self._registry.users.get, message.mentions)

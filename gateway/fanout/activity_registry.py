@@ -1,4 +1,4 @@
-"""Users, rooms and sockets of the channel `activity`, and what has to be asked or sent. Pure."""
+"""Users, rooms and sockets of the channel `activity`, with pending queries and frames. Pure."""
 
 import sys
 
@@ -6,14 +6,14 @@ from gateway.fanout.activity_rooms import ActivitySink, ActivityUser, FollowedRo
 from shared.bus.delivery import room_channel
 from shared.commands.activity import RoomUnread
 
-NOT_IN_LOG = sys.maxsize  # the position of a change that no entry makes: only a later request tells of it
+NOT_IN_LOG = sys.maxsize  # the position of a change that no entry makes: only a later query shows it
 
 
 class ActivityRegistry:
     """The state of one gateway process. Bound: the rooms of the users with a socket on `activity`.
 
-    `to_ask` holds pairs of (user id, room id) whose counts are unknown, and `asked` those under way, with the position
-    of the last line that changed them since. `flush` is the number of the next flush.
+    `to_ask` holds pairs of (user id, room id) whose counts are unknown, and `asked` those being queried, with the
+    position of the last line that changed them since. `flush` is the number of the next flush.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class ActivityRegistry:
         self.waiting: dict[Follower, None] = {}
         self.flush = 1
         self.unfollowed: list[str] = []
-        self._unclaimed: set[str] = set()  # rooms that are noted in case that an answer names them
+        self._unclaimed: set[str] = set()  # rooms noted in case an answer names them
 
     # Rooms ----------------------------------------------------------------------------------------------------------
 
     def expect(self, room_id: str) -> FollowedRoom:
-        """Return a room, whose lines are noted from now on, before an answer that may name it."""
+        """Note a room's lines from now on, before an answer that may name it. Return the room."""
         name = room_channel(room_id)
         room = self.rooms.get(name)
         if room is None:
@@ -78,7 +78,7 @@ class ActivityRegistry:
             self._drop(room)
 
     def drop_unclaimed(self) -> None:
-        """Forget rooms that no answer has named, once none is under way that might."""
+        """Forget rooms that no answer has named, once no query that might name them is in progress."""
         if self.asking or not self._unclaimed:
             return
         wanted = {room_channel(room_id) for pairs in (self.asked, self.to_ask) for _, room_id in pairs}
@@ -108,17 +108,17 @@ class ActivityRegistry:
     # Requests -------------------------------------------------------------------------------------------------------
 
     def ask(self, user: ActivityUser, room_id: str, position: int = NOT_IN_LOG) -> None:
-        """Ask for a user's counts in a room, through the entry `position` at least."""
+        """Query a user's counts in a room, at least through the entry `position`."""
         self.note_overtaken(user, room_id, position)
         self.to_ask[user.id, room_id] = None
 
     def doubt(self, user: ActivityUser, room: FollowedRoom, position: int) -> None:
-        """Ask for a room that the user may have left, and do not show it until then."""
+        """Query a room that the user may have left, and do not show it until the answer."""
         user.doubtful.add(room)
         self.ask(user, room.id, position)
 
     def note_overtaken(self, user: ActivityUser, room_id: str, position: int) -> None:
-        """Note that answers under way must include the entry `position`."""
+        """Note that pending answers must include the entry `position`."""
         pair = (user.id, room_id)
         if pair in self.asked:
             self.asked[pair] = max(position, self.asked[pair])

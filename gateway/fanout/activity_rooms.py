@@ -17,7 +17,7 @@ class ActivitySink(Sink, Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Return whether the socket has not read what was sent before, so that more would only queue."""
+        """Return whether the socket has not read earlier frames, so that more would only queue."""
 
     @property
     def is_gone(self) -> bool:
@@ -27,8 +27,8 @@ class ActivitySink(Sink, Protocol):
 class FollowedRoom:
     """A room as all its followers see it. `changed` is the number of the flush that its newest message waited for.
 
-    `rev` is the newest entry seen, from `base` on, which an answer told; 0: none. `latest` and `at` are those of the
-    newest message, and `part` the room's place in a `room:activity` frame, encoded once for all.
+    `base` is the rev of the query's answer, `rev` the newest entry applied since; 0: none. `latest` and `at` are the
+    seq and time of the newest message, and `part` is the room's part of a `room:activity` frame, encoded once for all.
     """
 
     __slots__ = ("at", "base", "changed", "followers", "id", "is_direct", "latest", "part", "rev", "users")
@@ -45,15 +45,15 @@ class FollowedRoom:
         self.followers: dict[Follower, None] = {}
 
     def encode(self) -> None:
-        """Make `part` anew."""
+        """Encode `part` again."""
         self.part = b'{"chatroomId":%b,"at":"%b","latest":%d}' % (to_json(self.id), self.at, self.latest)
 
 
 class Asking:
-    """A request for all rooms of a user under way, and what lines have told since it began.
+    """A pending query of all rooms of a user, and the changes by lines since it began.
 
-    `changed` holds rooms by id, each with the position of the last line that changed the user's counts there; an answer
-    that is older has to be asked for again. `left` holds the rooms that the user has left.
+    `changed` holds, by room id, the position of the last line that changed the user's counts there; an older answer for
+    the room is outdated, and the room is queried again. `left` holds the rooms that the user has left.
     """
 
     __slots__ = ("changed", "left")
@@ -66,9 +66,9 @@ class Asking:
 class ActivityUser:
     """A user with a socket on `activity`.
 
-    `rooms` holds the read mark in each of the user's rooms, and `mentions` the number of unread mentions where there
-    are any. The counts of the rooms in `ahead` include the entries through a rev that has not arrived yet. `doubtful`
-    rooms are not shown until the next answer; `is_in_doubt`: none is. Memory: 50 KB for 500 rooms.
+    `rooms` holds the read mark in each of the user's rooms, and `mentions` the numbers of unread mentions above 0. The
+    counts of the rooms in `ahead` include the entries through a rev that has not arrived yet. `doubtful` rooms are not
+    shown until the next answer; `is_in_doubt`: no room is shown. Memory: 50 KB for 500 rooms.
     """
 
     __slots__ = ("ahead", "asking", "doubtful", "followers", "id", "is_in_doubt", "mentions", "rooms")
@@ -84,7 +84,7 @@ class ActivityUser:
         self.followers: dict[Follower, None] = {}
 
     def counts_include(self, room: FollowedRoom, position: int) -> bool:
-        """Return whether the counts of a room include an entry that arrives only now."""
+        """Return whether the counts of a room already include an entry that arrives now."""
         if (ahead := self.ahead.get(room)) is None:
             return False
         if position >= ahead:
@@ -123,9 +123,9 @@ class ActivityUser:
 
 
 class Follower:
-    """A socket on `activity`. It has been sent all that changed through flush `sent`, and more is due at `due_s`.
+    """A socket on `activity`. Changes up to flush `sent` have been sent; more may be sent from `due_s` on.
 
-    `owed` holds the rooms whose counts it must be sent.
+    `owed` holds the rooms whose counts still have to be sent.
     """
 
     __slots__ = ("due_s", "owed", "sent", "sink", "user")
@@ -138,7 +138,7 @@ class Follower:
         self.owed: dict[FollowedRoom, None] = {}
 
     def take_frames(self, flush: int) -> list[bytes]:
-        """Return the frames that are due, and note them as sent. HOT: visits all rooms of the user, 15 us for 500.
+        """Return the due frames and note them as sent. HOT: visits all rooms of the user, 15 us for 500.
 
         Counts come after the messages that they count, so a client may compute its read mark from them.
         """

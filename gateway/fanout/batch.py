@@ -8,10 +8,10 @@ from gateway.fanout.wire import deflated_frame
 
 
 class DropPolicy(Enum):
-    """What may happen to an item on its way to a socket that does not read fast enough."""
+    """The handling of an item for a socket that does not read fast enough."""
 
-    NEVER = auto()
-    HELD = auto()  # never dropped, and counted by the budget that the reader holds, not by the socket's bound
+    NEVER = auto()  # never dropped
+    HELD = auto()  # never dropped; its bytes are reserved in a `ByteBudget`, and exempt from the socket's bound
     CONFLATE = auto()  # replaced by a later item of the same key
     SHED = auto()  # dropped first
 
@@ -46,7 +46,7 @@ class Batch:
 
     @classmethod
     def replay(cls, frames: Iterable[bytes]) -> "Batch":
-        """Return a batch of a replay, whose bytes the socket holds of a `ByteBudget`."""
+        """Return a batch of a replay, whose bytes are reserved in a `ByteBudget`."""
         return cls([Item(DropPolicy.HELD, "", frame) for frame in frames])
 
     @property

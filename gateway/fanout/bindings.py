@@ -16,7 +16,7 @@ UNBIND_LINGER_S = 30.0
 class ShardBindings:
     """The shards that are bound because sockets here need their channels.
 
-    A shard is unbound when none of its channels has been needed for 30 s, so clients that come and go do not rebind.
+    A shard is unbound when no channel of it has been needed for 30 s, so clients that come and go do not rebind.
     Memory: one future per bound shard, one set entry per needed channel.
     """
 

@@ -76,7 +76,7 @@ class Channel:
         return subscriber
 
     def take_must_ask_again(self, sink: Sink) -> bool:
-        """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset the mark."""
+        """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset that flag."""
         subscriber = self.waiting.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
@@ -193,9 +193,9 @@ class Channel:
         self.stream.remove(sink)
 
     def evict(self, user_id: str, position: int, farewell: bytes) -> None:
-        """Evict a user's sockets behind the item `position`, and waiting ones at once; see `Attention.evicted`.
+        """Evict a user's sockets after the item `position`, and waiting ones at once; see `Attention.evicted`.
 
-        A waiting socket that received more before has been admitted again since.
+        Spare a waiting socket that has received later items: it has rejoined since.
         """
         for sink, subscriber in self.waiting.items():
             if sink.user_id == user_id and (subscriber.position is None or subscriber.position < position):
@@ -250,7 +250,7 @@ class Channel:
         self.stream.offer(position, data, now_s)
 
     def deliver_unordered(self, data: bytes, now_s: float, *, opened_before_ms: int = 0) -> None:
-        """Deliver a lossless item without a place in the order; with a time, to the sockets that were open then."""
+        """Deliver a lossless item without a place in the order; with a time, only to sockets opened before it."""
         if opened_before_ms:
             for sink in list(self.live):
                 if sink.opened_ms < opened_before_ms:

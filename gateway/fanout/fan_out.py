@@ -91,7 +91,7 @@ class FanOut:
             await self._bindings.unbind_idle()
 
     async def watch_for_stalls(self) -> None:
-        """Show the stall guard that the process runs, until cancelled. Awaits nothing that the broker delays."""
+        """Tick the stall guard, until cancelled. Never waits for the broker."""
         while True:
             await until_next(TICK_INTERVAL_S)
             self._stall.tick(self._loop.time())

@@ -60,5 +60,5 @@ class FlushSchedule:
 
     @property
     def next_due_s(self) -> float | None:
-        """Return when the next flush is due; None if no lane holds items."""
+        """Return the time of the next flush; None if no lane holds items."""
         return self._due[0][0] if self._due else None

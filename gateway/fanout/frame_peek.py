@@ -1,9 +1,9 @@
 """Fields read from delivered frames without parsing them. Pure.
 
 A gateway relays frames as bytes. A delivery line has five tab-separated fields, and their number cannot change while
-two releases run side by side. The few further facts that a gateway needs are found here, and nowhere else, by a search
-for a fixed token in the frame. The search is safe: tokens contain quotation marks, which JSON escapes inside strings,
-and our own encoder writes the fields in a fixed order.
+two releases run side by side. Only this module reads further fields, by a search for fixed tokens in the frame. The
+search is safe: tokens contain quotation marks, which JSON escapes inside strings, and our own encoder writes the fields
+in a fixed order.
 """
 
 import re
@@ -54,7 +54,7 @@ def typing_frame(frame: bytes) -> TypingFrame | None:
 
 
 class PeekedMessage(NamedTuple):
-    """A `chat:message` frame: its author, time and seq, and whom it mentions."""
+    """A `chat:message` frame: its author, time, seq and mentions."""
 
     user_id: str
     at: bytes
@@ -64,9 +64,9 @@ class PeekedMessage(NamedTuple):
 
 
 def message_of(frame: bytes) -> PeekedMessage | None:
-    """Return what a `chat:message` frame tells of its room; None for any other frame. HOT: 1 us for each message.
+    """Return the fields of a `chat:message` frame; None for any other frame. HOT: 1 us for each message.
 
-    Frames that mention nobody, which are almost all, are not parsed.
+    Frames without mentions (almost all) are not parsed.
     """
     if not frame.startswith(_MESSAGE):
         return None
@@ -88,12 +88,12 @@ def message_of(frame: bytes) -> PeekedMessage | None:
 
 
 def changes_mentions(frame: bytes) -> bool:
-    """Return whether a frame is about a change of a message that may change whom it mentions."""
+    """Return whether a frame is about a change of a message that may change its mentions."""
     return frame.startswith((_EDITED, _DELETED))
 
 
 def edited_mentions(frame: bytes) -> tuple[str, ...]:
-    """Return whom an edited message mentions now."""
+    """Return the users whom an edited message mentions now."""
     return _mentioning.decode(frame).data.mentions
 
 

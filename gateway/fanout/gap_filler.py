@@ -22,7 +22,8 @@ log = logs.get(__name__)
 class GapFiller:
     """Fills the gaps that the hub notes, one request per channel at a time.
 
-    `on_control` receives the controls of the entries that fill a gap, before these; `on_evicted` is called afterwards.
+    `on_control` receives the controls of the entries that fill a gap, before the entries; `on_evicted` is called
+    afterwards.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class GapFiller:
         """Close a gap in a room's log. Raises Unavailable while a majority does not have the first missing entry.
 
         Every rev seen by a gateway is committed, so the gap is never given up: only the entries, or the deletion of the
-        room, close it. A refusal is none of the room's: it is tried again too.
+        room, close it. A refusal says nothing about the room, so it is retried as well.
         """
         try:
             replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)

@@ -76,7 +76,7 @@ class Hub:
         return self._registry.has(sink, name)
 
     def evict(self, name: str, user_id: str, position: int, farewell: bytes) -> None:
-        """Evict a user's sockets from a channel behind the item `position`; see `take_evicted`."""
+        """Evict a user's sockets from a channel after the item `position`; see `take_evicted`."""
         if (channel := self.channels.get(name)) is not None:
             channel.evict(user_id, position, farewell)
 

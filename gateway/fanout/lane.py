@@ -57,7 +57,7 @@ class Lane:
         self.due = False
 
     def due_at_s(self, now_s: float, gather_s: float) -> float:
-        """Return when to flush the lane: at once if it was idle, otherwise `gather_s` after the last flush."""
+        """Return the time to flush the lane: at once if it was idle, otherwise `gather_s` after the last flush."""
         return max(self.flushed_at_s + gather_s, now_s)
 
     def flush(self, now_s: float, written: Written) -> None:
@@ -77,8 +77,8 @@ class Lane:
 def replay(sink: Sink, frames: Sequence[bytes]) -> None:
     """Write complete frames of any total size to one socket, in order, about 128 KB at a time.
 
-    What the transport does not accept waits in the send queue by reference: the frames of a replay are the same objects
-    for all its readers.
+    Frames that the transport does not accept wait in the send queue by reference: the frames of a replay are the same
+    objects for all its readers.
     """
     piece: list[bytes] = []
     size_bytes = 0

@@ -39,7 +39,7 @@ class ChannelMembership:
             self._bindings.release(name)
 
     def expel(self, room_id: str, user_id: str, reason: EndReason | None = None) -> None:
-        """Unsubscribe all sockets of a user from a room at once, and tell them why if there is a reason."""
+        """Unsubscribe all sockets of a user from a room at once, and report the reason, if there is one."""
         name, farewell = room_channel(room_id), farewell_of(room_id, reason)
         for sink in self._hub.sinks_of(name):
             if sink.user_id == user_id:
@@ -51,22 +51,22 @@ class ChannelMembership:
         self.finish_evictions()
 
     def finish_evictions(self) -> None:
-        """Unsubscribe the sockets that channels have evicted, and tell them why."""
+        """Unsubscribe the sockets that channels have evicted, and report the reasons."""
         for sink, name, farewell in self._hub.take_evicted():
             self._end(sink, name, farewell)
 
     def notify_removed(self, eviction: Eviction, rev: int) -> None:
-        """Tell a user's sockets that are not subscribed to a room that the entry `rev` removed the user from it.
+        """Notify a user's sockets not subscribed to a room that the entry `rev` removed the user from it.
 
-        Those that are subscribed are told behind that entry; see `evict`.
+        Subscribed sockets are notified after that entry; see `evict`.
         """
         room_id, before_ms = eviction.chatroom_id, eviction.opened_before_ms
         own, farewell = user_channel(eviction.user_id), farewell_of(room_id, eviction.reason)
         if self._hub.is_repeat(own, f"{room_id}/{rev}"):
             return
         for sink in self._hub.sinks_of(own):
-            is_told = not before_ms or sink.opened_ms < before_ms
-            if is_told and farewell and not self._hub.is_on(sink, room_channel(room_id)):
+            is_concerned = not before_ms or sink.opened_ms < before_ms
+            if is_concerned and farewell and not self._hub.is_on(sink, room_channel(room_id)):
                 send(sink, [farewell])
 
     def _end(self, sink: Sink, name: str, farewell: bytes) -> None:

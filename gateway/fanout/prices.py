@@ -26,7 +26,7 @@ class PriceLane(Lane):
         self.interval_s = interval_s
 
     def due_at_s(self, now_s: float, gather_s: float) -> float:
-        """Return when to flush the lane: at its rate, on a time grid common to all symbols."""
+        """Return the time to flush the lane: at its rate, on a time grid common to all symbols."""
         due_s = self.flushed_at_s + self.interval_s
         return now_s if due_s <= now_s else math.ceil(due_s / PRICE_GRID_S) * PRICE_GRID_S
 

@@ -7,8 +7,8 @@ that time, and the loss of one is not detected.
 
 After every reconnect, every channel is checked. For a room, the gateway queries the partition for each subscriber,
 which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the subscriber: it
-receives nothing without access, and no item of the room's log is lost. The revocations are compared before anything
-else.
+receives nothing without access, and no item of the room's log is lost. The revocations are loaded before anything is
+shown.
 
     connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
         ^                               │                           cancel the recheck in flight
@@ -82,9 +82,9 @@ class Recovery:
         self._spawn(self._recheck_room(room_id, self._suspend(room_id)))
 
     def directs_missed(self) -> None:
-        """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
+        """Fetch recent direct messages, because one may be missing in a room new to a socket, where no gap shows."""
         self._is_direct_missed = True
-        if self._directs_lost_since_ms is None:  # else a recheck is in progress, or follows the next connection
+        if self._directs_lost_since_ms is None:  # otherwise a recheck is in progress, or follows the next connection
             self._withhold_directs()
             self._spawn(self._recheck_directs())
 

@@ -17,7 +17,7 @@ OVERDUE_S = 1.0
 
 
 class Evicted(NamedTuple):
-    """A socket that no longer receives a channel's items, and the frame that tells it so, if it is to be told."""
+    """A socket that no longer receives a channel's items, and the frame that reports this; empty for no report."""
 
     sink: Sink
     channel: str
@@ -27,7 +27,7 @@ class Evicted(NamedTuple):
 class Attention:
     """The names of channels that need attention: `gaps` to be filled, and states that end after some time.
 
-    `evicted` holds sockets that streams have evicted: the caller unsubscribes them.
+    `evicted` holds the sockets that streams have evicted, which the caller unsubscribes.
     """
 
     __slots__ = ("ahead", "evicted", "gaps", "lingering")
@@ -137,15 +137,15 @@ class Stream:
     def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
         for position, data in due:
             if self.ahead:
-                self._readmit_caught_up(position - 1, now_s)
+                self._rejoin_caught_up(position - 1, now_s)
             if data:
                 self.put(Item(DropPolicy.NEVER, "", data), now_s)
             if self._evictions and position in self._evictions:
                 self._evict_at(self._evictions.pop(position))
         if self.ahead and self._order.last_position is not None:
-            self._readmit_caught_up(self._order.last_position, now_s)
+            self._rejoin_caught_up(self._order.last_position, now_s)
 
-    def _readmit_caught_up(self, position: int, now_s: float) -> None:
+    def _rejoin_caught_up(self, position: int, now_s: float) -> None:
         """Make the AHEAD sockets that have received everything through `position` LIVE."""
         arrived = [sink for sink, reached in self.ahead.items() if reached <= position]
         if arrived:
@@ -186,10 +186,10 @@ class Stream:
     # Evictions ------------------------------------------------------------------------------------------------------
 
     def evict(self, user_id: str, position: int, farewell: bytes) -> None:
-        """Evict a user's sockets behind the item `position`, which may not have arrived yet.
+        """Evict a user's sockets after the item `position`, which may not have arrived yet.
 
-        An eviction behind an earlier item is a repeat: by now the user may have been admitted again. So may AHEAD
-        sockets, which have received more. Bound: one for each entry of a gap.
+        Ignore an eviction at an earlier position: it is a repeat, and the user may have rejoined. The same goes for
+        AHEAD sockets past that position. Bound: one for each entry of a gap.
         """
         last_position = self._order.last_position
         if last_position is None or position < last_position:

@@ -1,4 +1,4 @@
-"""Connections that are refused: each is answered with its refusal, whatever it requests, and closed."""
+"""Connections that are refused: each is answered with its refusal, regardless of its request, and closed."""
 
 import asyncio
 from typing import cast

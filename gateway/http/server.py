@@ -77,7 +77,7 @@ class Runner(web.AppRunner):
         self._pace.settled(request.protocol)
 
     def protocol(self, address: str) -> web.RequestHandler:
-        """Return the protocol for an accepted connection, which is counted for `address`: see `OpenConnections`."""
+        """Return the protocol for an accepted connection; `address` is its key in `OpenConnections`."""
         assert isinstance(self.server, _Server)  # noqa: S101 - `setup` was awaited
         return self.server.connection(address)
 
@@ -113,7 +113,7 @@ class RecentConnections:
 
 
 class _Surroundings(NamedTuple):
-    """What every connection of a server uses."""
+    """The objects that every connection of a server uses."""
 
     pace: Pace
     recent: RecentConnections
@@ -144,7 +144,7 @@ class _Connection(web.RequestHandler):
     def __init__(self, server: web.Server, around: _Surroundings, address: str, **options: Any) -> None:
         super().__init__(server, **options)
         self._around = around
-        self.address = address  # that it is counted for
+        self.address = address  # key of this connection in the per-address limit; "" if not counted
         self._is_new = True
         self._has_begun = False
         self._is_handed_over = False
@@ -211,7 +211,7 @@ class _Connection(web.RequestHandler):
         The connection stays counted for its address. aiohttp then finds it lost: it ends its task and its timer, and
         writes nothing more.
         """
-        transport, self.transport = self.transport, None  # else aiohttp would close it
+        transport, self.transport = self.transport, None  # otherwise aiohttp would close it
         if transport is None:
             raise ConnectionResetError("the client has disconnected")
         transport.set_protocol(protocol)

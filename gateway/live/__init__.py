@@ -6,10 +6,10 @@ Read in this order:
 - `in_flight`, `send_queue`: the limit on concurrent requests, the send queue of a slow socket;
 - `socket`, `connections`, `due_wheel`: one socket, and all sockets of the process;
 - `frame_reader`, `websocket`: the frames of one connection, in order, and its end;
-- `handshake`, `endpoint`: the upgrade, and what happens with a frame; it calls `authentication` and `requests`;
-- `subscriptions`, `missed_items`: subscribe and unsubscribe; what a resuming socket missed;
+- `handshake`, `endpoint`: the upgrade, and the dispatch of frames to `authentication` and `requests`;
+- `subscriptions`, `missed_items`: subscribe and unsubscribe; the items that a resuming socket missed;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
-- `presence`: which users are connected here, reported to chat_service;
+- `presence`: the users connected here, reported to chat_service;
 - `drain`: a paced close of all sockets.
 """

@@ -40,10 +40,10 @@ class Authentication:
         self._roster = roster
 
     async def authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> bool:
-        """Handle an `auth` frame and answer it. Return whether the socket is authenticated by it.
+        """Handle an `auth` frame and answer it. Return whether it authenticated the socket.
 
         Close the socket if the token is refused. If it cannot be verified now, an open session continues with its
-        earlier token. The same holds for a frame with too many subscriptions.
+        earlier token. Too many subscriptions: answer VALIDATION; the socket stays open, authenticated or not.
         """
         session = socket.session
         if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
@@ -65,7 +65,7 @@ class Authentication:
             socket.close(close)
             return False
         self._connections.tick_soon(socket)
-        if is_first and not await self._admit_user(socket, identity.user_id, id):
+        if is_first and not await self._begin_session(socket, identity.user_id, id):
             return False
         socket.send(frame("auth:ok", self._welcome(socket, identity), id))
         return True
@@ -84,7 +84,7 @@ class Authentication:
             )  # the token may have been revoked during the wait
         return identity
 
-    async def _admit_user(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
+    async def _begin_session(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """Count the socket for its user, and join the user's own channel, which needs no subscription."""
         if not self._connection_limit.may_open(user_id):
             socket.close(too_many_connections(id))
@@ -100,7 +100,7 @@ class Authentication:
             return False
         channel.go_live_unordered(socket)
         self._roster.opened(user_id)
-        socket.is_admitted = True
+        socket.is_authenticated = True
         self._connection_limit.note_opened(user_id)
         return True
 
@@ -119,7 +119,7 @@ class Authentication:
     def _refuse_for_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
         """Answer UNAVAILABLE. Close the socket unless it has an earlier, still valid token."""
         answer = error_frame(Refusal(ErrorCode.UNAVAILABLE, str(error)), "auth", id)
-        if socket.is_admitted:
+        if socket.is_authenticated:
             socket.send(answer)
         else:
             socket.close(Close(CloseCode.OVERLOADED, "not ready", answer))
@@ -139,5 +139,5 @@ class Authentication:
         self._connections.remove(socket)
         if socket.user_id:
             self._connection_limit.note_closed(socket.user_id)
-        if socket.is_admitted:
+        if socket.is_authenticated:
             self._roster.closed(socket.user_id, now_s)

@@ -53,11 +53,11 @@ class ConnectionCounts:
         return True
 
     def count_elsewhere(self, user_id: str, now_s: float) -> int:
-        """Return how many connections the user has on other gateways."""
+        """Return the number of the user's connections on other gateways."""
         return sum(count.count for count in self._valid(user_id, now_s))
 
     def is_near_limit(self, user_id: str, here: int, now_s: float) -> bool:
-        """Return whether the user is so near the limit that every change is announced."""
+        """Return whether the user is near the limit, so that every change is announced."""
         return here + self.count_elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
 
     def is_worth_announcing(self, user_id: str, here: int, now_s: float) -> bool:

@@ -12,13 +12,13 @@ from shared.waiting import until_next
 
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
-CLOCK_SET_MS = 500  # a wall clock that moves so far against the monotonic one was set
+CLOCK_SET_MS = 500  # a drift this large from the monotonic clock means the wall clock was set
 
 
 class Connections:
     """Every socket, by user, and the slow ones. Bounded by MAX_CONNECTIONS.
 
-    Every method costs O(1), whatever number of sockets a user has; only the sweeps visit all.
+    Every method costs O(1), for any number of sockets of a user; only the sweeps visit all sockets.
     """
 
     def __init__(self, spawn: Spawn) -> None:
@@ -33,8 +33,8 @@ class Connections:
         self._any_slow = asyncio.Event()
         self.answers = 0  # frames to one socket since the last `_measure`
         self.answer_bytes = 0
-        self.pings = 0  # text frames that were pings, and the bytes of all text frames
-        self.bytes_in = 0
+        self.pings = 0  # text frames received that were pings
+        self.bytes_in = 0  # size of all text frames received
         self.spawn = spawn
 
     def add(self, socket: Socket) -> None:
@@ -46,7 +46,7 @@ class Connections:
         metrics.CONNECTIONS.set(len(self.sockets))
 
     def tick_soon(self, socket: Socket) -> None:
-        """Have the session ticked by the next sweep: its time limits have changed."""
+        """Tick the session in the next sweep, because its time limits have changed."""
         self._due.add(socket, 0.0)
 
     def identify(self, socket: Socket, user_id: str) -> None:
@@ -91,7 +91,7 @@ class Connections:
         metrics.SLOW.set(len(self._slow))
 
     def became_slow(self, socket: Socket) -> None:
-        """Have `sweep_slow` flush the queue of a socket that does not read fast enough."""
+        """Let `sweep_slow` flush the queue of a socket that does not read fast enough."""
         self._slow.add(socket)
         self._any_slow.set()
         metrics.SLOW.set(len(self._slow))
@@ -117,7 +117,7 @@ class Connections:
                 self._due.add(socket, socket.session.due_s)
 
     async def sweep_slow(self) -> None:
-        """Flush the queues of slow sockets as far as they read, until cancelled."""
+        """Flush the queues of slow sockets as they read, until cancelled."""
         while True:
             await self._any_slow.wait()
             await asyncio.sleep(SLOW_SWEEP_S)
@@ -140,7 +140,7 @@ class Connections:
         )
 
     def _was_clock_set(self, now_s: float, wall_ms: int) -> bool:
-        """Return whether the wall clock, by which tokens expire, was set since the call that returned True last."""
+        """Return whether the wall clock, by which tokens expire, was set since the last call that returned True."""
         offset_ms = wall_ms - now_s * 1000
         if self._clock_offset_ms is not None and abs(offset_ms - self._clock_offset_ms) < CLOCK_SET_MS:
             return False

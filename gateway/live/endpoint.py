@@ -42,7 +42,7 @@ _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 class Upgradable(Protocol):
     """The connection of an HTTP request: see `gateway.http.server`."""
 
-    address: str  # that it is counted for
+    address: str  # key of this connection in the per-address limit; "" if not counted
     transport: asyncio.Transport | None
 
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
@@ -50,7 +50,7 @@ class Upgradable(Protocol):
 
 
 class Upgraded(web.StreamResponse):
-    """Stands for a response that is written already; aiohttp writes nothing and forgets the connection."""
+    """A placeholder for a response that is written already; aiohttp writes nothing and forgets the connection."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write nothing."""
@@ -92,7 +92,7 @@ class LiveEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET /v1/live."""
         if request.method != "GET" or request.version < (1, 1):
-            raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is no GET of HTTP/1.1")
+            raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is not a GET of HTTP/1.1")
         try:
             self._upgrade(cast(Upgradable, request.protocol), request.headers)
         except Refused as refused:
@@ -101,7 +101,7 @@ class LiveEndpoint:
         return Upgraded()
 
     def upgrade_at_once(self, connection: Upgradable, headers: Headers) -> bool:
-        """Upgrade a connection by its first request. Return False if that is refused, for `handle` to answer it."""
+        """Upgrade a connection by its first request. Return False for a refused one, which `handle` then answers."""
         try:
             self._upgrade(connection, headers)
         except (Refusal, ConnectionError):
@@ -109,7 +109,7 @@ class LiveEndpoint:
         return True
 
     def _upgrade(self, connection: Upgradable, headers: Headers) -> None:
-        """Answer the handshake and begin to read frames. Awaits nothing, so no drain meets a connection in between.
+        """Answer the handshake and begin to read frames. Never awaits, so a drain cannot start halfway through.
 
         Raises Refusal, or ConnectionError if the client has disconnected.
         """
@@ -146,7 +146,7 @@ class LiveEndpoint:
     def receive(self, socket: Socket, message: Received) -> Work | None:
         """Process a text frame, a ping, a pong or a part of a message.
 
-        Return the work to be awaited before the next one is read.
+        Return the work to await before the next message is read.
         """
         try:
             work = self._receive(socket, message, time.monotonic())
@@ -212,7 +212,7 @@ class LiveEndpoint:
                 socket.close(close)
             case Authenticate(request, id):
                 _AUTH_FRAMES.inc()
-                begin = self._authenticate if socket.is_admitted else self._enter
+                begin = self._authenticate if socket.is_authenticated else self._enter
                 return begin(socket, request, id)
             case Perform(incoming):
                 metrics.FRAMES_IN.labels(incoming.name).inc()

@@ -6,9 +6,9 @@ IN_FLIGHT_MAX = 64
 
 
 class InFlight:
-    """Admits at most 64 requests at a time.
+    """Limits the requests in flight to 64.
 
-    Beyond that the socket's reader waits, and with it the client: backpressure. While shut, none is admitted.
+    Beyond that the socket's reader waits, and with it the client: backpressure. While shut, no request begins.
     """
 
     __slots__ = ("_changed", "count", "is_shut")
@@ -19,7 +19,7 @@ class InFlight:
         self._changed: asyncio.Event | None = None
 
     def try_begin(self) -> bool:
-        """Count one more request if it may begin now, and return whether it may."""
+        """Count one more request if it may begin now. Return whether it may."""
         if self.count >= IN_FLIGHT_MAX or self.is_shut:
             return False
         self.count += 1
@@ -36,11 +36,11 @@ class InFlight:
         self._wake()
 
     def shut(self) -> None:
-        """Stop admitting requests; current waiters keep waiting."""
+        """Let no more requests begin; current waiters keep waiting."""
         self.is_shut = True
 
     def reopen(self) -> None:
-        """Admit requests again."""
+        """Let requests begin again."""
         self.is_shut = False
         self._wake()
 

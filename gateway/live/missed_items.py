@@ -1,4 +1,4 @@
-"""What a resuming socket missed: read from history, and held against the budget of reads until it is sent."""
+"""The items that a resuming socket missed: read from history, with their bytes reserved until they are sent."""
 
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ class InboxAnswer(NamedTuple):
 
 
 class MissedItems:
-    """Asks for access and for what a socket missed. What it returns is held until `held` is closed.
+    """Checks access and reads missed items. Their bytes stay reserved in the budget until `held` closes.
 
     Methods raise Refusal and Unavailable.
     """
@@ -65,7 +65,7 @@ class MissedItems:
         hold = await self._hold(socket, replay_max_bytes(after, position), held)
         replayed = await replays.read(target.chatroom_id, after, position, head.changed_rev)
         hold.resize(sum(len(item.frame) for item in replayed))
-        if len(replayed) != position - after:  # what was missed exceeds 8 MB
+        if len(replayed) != position - after:  # the missed items exceed 8 MB
             return RoomAnswer(head, recovered=False, missed=[])
         shown = channel.received_implicitly(socket)
         missed = [item.frame for item in replayed if item.frame and item.rev not in shown]

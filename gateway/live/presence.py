@@ -1,6 +1,6 @@
-"""Presence: the users with a socket here, reported to chat_service in pages under a lease.
+"""Presence: the users with a socket here, reported to chat_service in batches under a lease.
 
-`Roster` decides what to report, without I/O; `Reporter` renews the lease and sends the pages.
+`Roster` decides what to report, without I/O; `Reporter` renews the lease and sends the batches.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 
 from gateway import metrics
 from gateway.backend import Backend
-from shared.commands.chat_queries import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
+from shared.commands.chat_queries import PRESENCE_BATCH_MAX, PresenceReported, ReportPresence
 from shared.commands.command import GATEWAY
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
@@ -23,13 +23,13 @@ RENEW_INTERVAL_S = 5.0
 GATHER_S = 0.05
 QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
-PAUSE_PER_USER_S = 0.02  # a page costs chat_service a write, however few users it has
+PAUSE_PER_USER_S = 0.02  # a batch costs chat_service a write, however few users it has
 PAUSE_MAX_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class PresencePage:
-    """At most 500 users whose state chat_service does not know, or may not know."""
+class PresenceBatch:
+    """At most 500 users whose state chat_service may not know."""
 
     came: tuple[str, ...] = ()
     went: tuple[str, ...] = ()
@@ -41,17 +41,17 @@ class PresencePage:
 class Roster:
     """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace period of 5 s.
 
-    `next_page` returns a page of changes, and `confirm` records that it arrived. Until then `next_page` repeats these
-    users, in their latest state: pages are at-least-once and idempotent, and one that arrived is never repeated.
-    Every method except `lease_lost` costs O(1), or O(page). Bounded by MAX_CONNECTIONS.
+    `next_batch` returns a batch of changes, and `confirm` records that it arrived. Until then `next_batch` repeats
+    these users, in their latest state: batches are at-least-once and idempotent, and a confirmed one is not repeated.
+    Every method except `lease_lost` costs O(1), or O(batch). Bounded by MAX_CONNECTIONS.
     """
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self._sockets: dict[str, int] = {}
         self._reported: set[str] = set()
-        self._unconfirmed: set[str] = set()  # in the page that may or may not have arrived
-        self._pending: dict[str, None] = {}  # whose state may differ from the reported one, oldest first
+        self._unconfirmed: set[str] = set()  # in the batch that may or may not have arrived
+        self._pending: dict[str, None] = {}  # users whose state may differ from the reported one, oldest first
         self._gone_at_s: dict[str, float] = {}  # oldest first
 
     def opened(self, user_id: str) -> None:
@@ -81,16 +81,16 @@ class Roster:
         self._pending = dict.fromkeys([*self._sockets, *self._gone_at_s])
 
     def has_changes(self, now_s: float) -> bool:
-        """Return whether the next page may contain anything."""
+        """Return whether the next batch may contain anything."""
         return bool(self._pending) or now_s - next(iter(self._gone_at_s.values()), now_s) >= GRACE_S
 
-    def next_page(self, now_s: float) -> PresencePage:
-        """Return the page to send now, perhaps an empty one."""
+    def next_batch(self, now_s: float) -> PresenceBatch:
+        """Return the batch to send now, perhaps an empty one."""
         for user_id, _ in list(takewhile(lambda gone: now_s - gone[1] >= GRACE_S, self._gone_at_s.items())):
             del self._gone_at_s[user_id]
             self._pending[user_id] = None
         came, went = [], []
-        for user_id in list(islice(self._pending, PRESENCE_PAGE_MAX)):
+        for user_id in list(islice(self._pending, PRESENCE_BATCH_MAX)):
             is_here = self._is_here(user_id)
             if is_here and (user_id not in self._reported or user_id in self._unconfirmed):
                 came.append(user_id)
@@ -99,13 +99,13 @@ class Roster:
             else:
                 del self._pending[user_id]
         self._unconfirmed.update(came, went)
-        return PresencePage(tuple(came), tuple(went))
+        return PresenceBatch(tuple(came), tuple(went))
 
-    def confirm(self, page: PresencePage) -> None:
-        """Record that a page arrived."""
-        self._reported.update(page.came)
-        self._reported.difference_update(page.went)
-        for user_id in (*page.came, *page.went):
+    def confirm(self, batch: PresenceBatch) -> None:
+        """Record that a batch arrived."""
+        self._reported.update(batch.came)
+        self._reported.difference_update(batch.went)
+        for user_id in (*batch.came, *batch.went):
             self._unconfirmed.discard(user_id)
             if self._is_here(user_id) is (user_id in self._reported):
                 self._pending.pop(user_id, None)
@@ -118,7 +118,7 @@ class Roster:
 
 
 class Reporter:
-    """Renews the lease and sends the pages, one at a time. A slow page does not delay the renewal."""
+    """Renews the lease and sends the batches, one at a time. A slow batch does not delay the renewal."""
 
     def __init__(self, roster: Roster, backend: Backend, node_id: str, clock_s: Callable[[], float]) -> None:
         self._roster = roster
@@ -136,34 +136,34 @@ class Reporter:
         """Report until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(), name="presence-lease")
-            tasks.create_task(self._send_pages(), name="presence-pages")
+            tasks.create_task(self._send_batches(), name="presence-batches")
 
     async def leave(self) -> None:
         """Report that the gateway stops: its users have a grace period to reconnect elsewhere."""
-        await self._report(PresencePage(), is_leaving=True)
+        await self._report(PresenceBatch(), is_leaving=True)
 
     async def _keep_lease(self) -> None:
         while True:
             self._lost.clear()
             now_s = self._clock_s()
-            if await self._report(PresencePage(), begins_lease=not self._begun.is_set()):
+            if await self._report(PresenceBatch(), begins_lease=not self._begun.is_set()):
                 self._begun.set()
                 self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S
                 await is_set_within(self._lost, RENEW_INTERVAL_S)
             else:
                 await asyncio.sleep(RETRY_S)
 
-    async def _send_pages(self) -> None:
+    async def _send_batches(self) -> None:
         while True:
             await self._begun.wait()
             now_s = self._clock_s()
-            page = self._roster.next_page(now_s) if self._roster.has_changes(now_s) else PresencePage()
-            if not page:
+            batch = self._roster.next_batch(now_s) if self._roster.has_changes(now_s) else PresenceBatch()
+            if not batch:
                 await self._wait()
-            elif not await self._report(page):
+            elif not await self._report(batch):
                 await asyncio.sleep(RETRY_S)
-            elif len(page) < PRESENCE_PAGE_MAX:
-                await asyncio.sleep(min(len(page) * PAUSE_PER_USER_S, PAUSE_MAX_S))
+            elif len(batch) < PRESENCE_BATCH_MAX:
+                await asyncio.sleep(min(len(batch) * PAUSE_PER_USER_S, PAUSE_MAX_S))
 
     async def _wait(self) -> None:
         """Wait for a new user, or for the next check of grace periods."""
@@ -171,14 +171,14 @@ class Reporter:
             self._roster.changed.clear()
             await asyncio.sleep(GATHER_S)
 
-    async def _report(self, page: PresencePage, *, begins_lease: bool = False, is_leaving: bool = False) -> bool:
-        """Send a page, and return whether it arrived under a lease that is still this gateway's."""
+    async def _report(self, batch: PresenceBatch, *, begins_lease: bool = False, is_leaving: bool = False) -> bool:
+        """Send a batch. Return whether it arrived under a lease that this gateway still holds."""
         lease = self._lease
         command = ReportPresence(
             **self._backend.head(GATEWAY),
             node_id=lease,
-            came=page.came,
-            went=page.went,
+            came=batch.came,
+            went=batch.went,
             begins_lease=begins_lease,
             is_leaving=is_leaving,
         )
@@ -192,11 +192,11 @@ class Reporter:
         if not answer.lease_is_known:
             self._begin_another(lease)
             return False
-        self._roster.confirm(page)
+        self._roster.confirm(batch)
         return True
 
     def _begin_another(self, lost: str) -> None:
-        """Replace the lease. Its name is new, so no late page or sweep of the lost one concerns it."""
+        """Replace the lost lease by one with a new name, which no late batch or sweep of the lost one affects."""
         log.warning("presence_lease_lost", lease=lost)
         self._leases_lost += 1
         self._lease = f"{self._node_id}.{self._leases_lost}"

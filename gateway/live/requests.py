@@ -65,7 +65,7 @@ class LiveRequests:
         self._spawn = spawn
 
     async def perform(self, socket: Socket, incoming: Incoming) -> None:
-        """Perform the request of one frame and answer it, unless its user sends too many of its kind.
+        """Perform the request of one frame and answer it, unless it exceeds a rate of its user.
 
         Sends, changes of messages, read marks and typing are pipelined: they leave in the order of the frames, and are
         answered when their replies arrive. Every other request completes before the socket's next frame is read.
@@ -99,7 +99,7 @@ class LiveRequests:
                 assert_never(other)
 
     def send_at_once(self, socket: Socket, incoming: Incoming) -> bool:
-        """Send a message without awaiting anything; return False if the request is another one or has to wait. HOT."""
+        """Send a message without awaiting. Return False if the request is not a send, or has to wait. HOT."""
         request = incoming.request
         if not isinstance(request, ChatSend | ChatDirect) or request.symbols or not socket.in_flight.try_begin():
             return False
@@ -108,7 +108,7 @@ class LiveRequests:
         return True
 
     async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
-        """Handle each entry of `auth.subscriptions` like a subscribe frame, but beside the rate of those.
+        """Handle each entry of `auth.subscriptions` like a subscribe frame, but exempt from the subscribe rate limit.
 
         Entries for the same channel are handled in order, eight channels concurrently. Communities that a renewed
         token no longer names are unsubscribed first.
@@ -142,7 +142,7 @@ class LiveRequests:
         self._subscriptions.forget(socket)
 
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
-        """Start `work` without awaiting it. Wait first while 64 requests of the socket are in flight (backpressure)."""
+        """Start `work` without awaiting it; wait first while 64 requests of the socket are in flight (backpressure)."""
         await socket.in_flight.begin()
         if socket.closing:  # the client sends the frame again to another gateway
             work.close()

@@ -18,7 +18,7 @@ from shared.protocol.close_codes import CloseCode
 from shared.times import now_ms
 
 HIGH_WATER_BYTES = 256 * 1024  # a socket whose transport holds more is slow: queue its items
-LOW_WATER_BYTES = 64 * 1024  # flush the queue of a slow socket while its transport holds at most so much
+LOW_WATER_BYTES = 64 * 1024  # flush the queue of a slow socket while its transport holds at most this much
 FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
 
@@ -44,7 +44,7 @@ class SocketLink(Protocol):
 
 
 class Socket:
-    """One client connection. Implements `lane.Sink`. Frames are written to the transport itself."""
+    """One client connection. Implements `lane.Sink`. Writes frames directly to the transport."""
 
     __slots__ = (
         "_holds",
@@ -55,7 +55,7 @@ class Socket:
         "closing",
         "deflates",
         "in_flight",
-        "is_admitted",
+        "is_authenticated",
         "opened_ms",
         "send_queue",
         "session",
@@ -76,14 +76,14 @@ class Socket:
         self.session = session
         self.session_id = session.id
         self.user_id = ""
-        self.address = address  # that it is counted for
+        self.address = address  # key of this connection in the per-address limit; "" if not counted
         self.opened_ms = now_ms()
         self.send_queue: SendQueue | None = None
         self.closing = False
         self.deflates = deflates  # negotiated compression (RFC 7692)
-        self.is_admitted = False  # authenticated, within the limit of its user, and in the roster
+        self.is_authenticated = False  # with a verified token, within the limit of its user, and in the roster
         self.in_flight = InFlight()
-        self._holds: deque[tuple[int, Hold]] | None = None  # each until the item of that number is sent
+        self._holds: deque[tuple[int, Hold]] | None = None  # each held until the item with its number is sent
         self._owner = owner
         self._link = link
         self._transport = transport
@@ -166,7 +166,7 @@ class Socket:
     def hold_until_sent(self, hold: Hold) -> None:
         """Release `hold` once everything written so far is out of the send queue, or dropped with it.
 
-        While others wait for its bytes, a socket that reads too slowly is closed.
+        While other callers wait for budget bytes, a socket that reads too slowly is closed.
         """
         if self.send_queue is None:
             hold.release()
@@ -184,7 +184,7 @@ class Socket:
             holds[0][1].sent(sent_bytes)
 
     def mark_closing(self) -> None:
-        """Write nothing any more, and count no longer as a connection of the user."""
+        """Stop writing, and no longer count as a connection of the user."""
         self.closing = True
         self._owner.note_closing(self)
 
@@ -236,7 +236,7 @@ class Socket:
         self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
 
     async def finish(self, close: Close, within_s: float) -> None:
-        """Stop admitting requests, and close once those in flight are answered, or after `within_s`."""
+        """Begin no more requests, and close once those in flight are answered, or after `within_s`."""
         self.in_flight.shut()
         try:
             with suppress(TimeoutError):

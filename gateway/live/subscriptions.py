@@ -87,7 +87,7 @@ class Subscriptions:
                 assert_never(target)
 
     def expect(self, socket: Socket, request: Request) -> None:
-        """Buffer the items of a room whose attempt to subscribe has to wait for its turn.
+        """Buffer items of a room whose subscription is still queued.
 
         Otherwise a direct message would reach the socket before the earlier ones that the answer replays.
         """
@@ -97,7 +97,7 @@ class Subscriptions:
                 try:
                     socket.session.reserve(target, name)
                 except Refusal:
-                    return  # the attempt itself answers it
+                    return  # the attempt itself answers with the refusal
                 self._hub.join(socket, name)
 
     @asynccontextmanager
@@ -223,7 +223,7 @@ class Subscriptions:
             raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
         name = community_channel(target.community_id)
         async with self._attempt(socket, target, [name]) as [channel]:
-            pass  # the token alone grants access
+            pass  # the token is enough for access
         answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
         if not channel.go_live_unordered(socket, [text_frame(answer)]):
             raise Refusal.not_found("community")
@@ -241,7 +241,7 @@ class Subscriptions:
     def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
         is_live = channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed)
-        self._membership.finish_evictions()  # of other sockets, if the channel has passed on what it waited for
+        self._membership.finish_evictions()  # of other sockets, if the channel has passed on items that it awaited
         if not is_live:
             raise Refusal.not_found("room")
         socket.subscribed(channel.name)

@@ -5,9 +5,8 @@
      └── close frame ──> ENDED: it is answered, and the connection closed
 
 The protocol object replaces aiohttp's, so that an open connection keeps no request, no coroutine and no task: 15 KB
-less. A message may need work that must end before the next one is read: then the bytes that arrive stay unread, and the
-transport is paused after one read of them. A connection with many buffered frames lets others run after
-FRAMES_PER_TURN.
+less. While a message's work runs, no further frame is parsed: one more read is buffered, then the transport is paused.
+A connection with many buffered frames lets others run after FRAMES_PER_TURN.
 """
 
 import asyncio
@@ -48,16 +47,16 @@ Received = str | PingFrame | PongFrame | Fragment  # a fragment only to be count
 
 
 class Receiver(Protocol):
-    """What happens with the messages of all connections. Its methods raise nothing, and neither does the work."""
+    """The handler of the messages of all connections. Its methods raise nothing, and neither does the work."""
 
     def receive(self, socket: Socket, message: Received) -> Work | None:
-        """Process a message, or return the work to be awaited before the next one is read."""
+        """Process a message. Return any work to await before the next message is read."""
 
     def violated(self, socket: Socket, violation: ProtocolViolation) -> None:
         """Close a connection that has violated the protocol."""
 
     def ended(self, socket: Socket, code: int) -> None:
-        """Forget a connection: nothing of it is read or awaited any more. `code` is the client's close code."""
+        """Forget a connection, of which nothing more is read or awaited. `code` is the client's close code."""
 
     def spawn(self, work: Work) -> "asyncio.Task[None]":
         """Start a task."""
@@ -113,7 +112,7 @@ class WebSocket(asyncio.Protocol):
             self._pause()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection, after the messages that arrived before."""
+        """End the connection after processing the messages that have arrived."""
         self._is_lost = True
         if self._timer is not None:
             self._timer.cancel()
@@ -123,7 +122,7 @@ class WebSocket(asyncio.Protocol):
     # Reading --------------------------------------------------------------------------------------------------------
 
     def _may_read(self) -> bool:
-        """Return False while work has to end first. Frames of a closing connection are discarded without waiting."""
+        """Return whether to parse the next frame: not while work runs, unless frames are discarded anyway."""
         return self._work is None or self._state is not LinkState.OPEN
 
     def _read(self) -> None:
@@ -165,7 +164,7 @@ class WebSocket(asyncio.Protocol):
                 assert_never(other)
 
     def _worked(self, _: "asyncio.Task[None]") -> None:
-        """Read on."""
+        """Continue reading."""
         self._work = None
         if self._turn is None:
             self._read()
@@ -190,7 +189,7 @@ class WebSocket(asyncio.Protocol):
         self._abort_later()
         if not self._transport.is_closing():
             self._transport.write(close_frame(code, reason))
-        if self._work is not None and self._turn is None:  # what is unread need not wait for it any longer
+        if self._work is not None and self._turn is None:  # unread frames are discarded, so they need not wait for it
             self._turn = asyncio.get_running_loop().call_soon(self._read)
 
     def _answer_close(self, code: int) -> None:
@@ -204,7 +203,7 @@ class WebSocket(asyncio.Protocol):
         self._transport.close()
 
     def _fail(self, violation: ProtocolViolation) -> None:
-        """Close our direction alone: with unread input, a closed connection would be reset and lose the close frame."""
+        """Close only our direction: with unread input, a closed connection would be reset and lose the close frame."""
         self._receiver.violated(self._socket, violation)
         self._state = LinkState.FAILED
         if not self._transport.is_closing():

@@ -110,9 +110,9 @@ class CreatedOnce(Created[T], Generic[T]):
 
 
 class Found(Generic[T]):
-    """What a search found, and where it goes on."""
+    """The results of a search, and the message before which it continues."""
 
-    statuses: ClassVar[dict[int, str]] = {200: "What was found, newest first. Go on before `next` if it is there."}
+    statuses: ClassVar[dict[int, str]] = {200: "The results, newest first. Continue before `next`, if present."}
 
     def __init__(self, items: Sequence[T], next_before: str | None) -> None:
         self.items = items
@@ -158,7 +158,7 @@ class Call:
         self._item_max_bytes = item_max_bytes
 
     def answer_max_bytes(self, arguments: Mapping[str, Any]) -> int:
-        """Return how large the answer may be, which is a page of items, or one."""
+        """Return the maximum size of the answer: a page of items, or one item."""
         return self._item_max_bytes * int(getattr(arguments.get("query"), "limit", 1))
 
     async def arguments(self, request: web.Request) -> dict[str, Any]:

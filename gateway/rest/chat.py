@@ -118,7 +118,7 @@ class ChatCalls(Calls):
 
     @post("/v1/chatrooms/{chatroomId}/join", ErrorCode.RATE_LIMITED)
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
-        """Join a room. Idempotent. Private and group rooms admit only invited users."""
+        """Join a room. Idempotent. Only invited users may join private and group rooms."""
         command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
 
@@ -126,7 +126,7 @@ class ChatCalls(Calls):
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Leave a room. Idempotent. A direct room cannot be left.
 
-        A creator who leaves passes the room to the longest-standing moderator, else to the longest-standing member.
+        A creator who leaves passes the room to the longest-standing moderator, or else to the longest-standing member.
         """
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
@@ -149,7 +149,7 @@ class ChatCalls(Calls):
         """Add a user to a room, or give a member another role. Requires the creator or an admin. Idempotent.
 
         Every socket of a user who becomes a member receives `member:invited`. `{"role": "creator"}` hands the room
-        over: the creator before becomes a moderator.
+        over: the previous creator becomes a moderator.
         """
         role = None if body is None else body.role
         command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id, role=role)

@@ -46,7 +46,7 @@ class Pagination(WireStruct, frozen=True, kw_only=True):
 
 
 class Continuation(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """`next` is the `before` of the next page; absent when there is nothing older that was not looked at."""
+    """`next` is the `before` of the next page; absent when the search is complete."""
 
     next: str | None = None
 
@@ -128,7 +128,7 @@ def _decoded(text: str) -> str:
 
 
 class Shape(NamedTuple):
-    """The parameters of a query, and which of them are lists and texts."""
+    """The parameters of a query; `lists` and `texts` are those of these types."""
 
     names: frozenset[str]
     lists: frozenset[str]
@@ -136,7 +136,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(kind: type[Any]) -> Shape:
-    """Return which parameters of a query type are lists and which are texts."""
+    """Return the shape of a query type."""
     if (shape := _SHAPES.get(kind)) is None:
         info = msgspec.inspect.type_info(kind)
         fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
@@ -203,7 +203,7 @@ def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
 
 
 def found_of(items: Any, next_before: str | None) -> web.Response:
-    """Return the success envelope of what a search found."""
+    """Return the success envelope of a search."""
     pagination = Continuation(next=next_before)
     return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
 

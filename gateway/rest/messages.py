@@ -123,7 +123,7 @@ class MessageCalls(Calls):
     async def list_reactions(
         self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, query: ReactionsQuery
     ) -> Paged[chat_views.ReactionView]:
-        """Return who reacted to a message, newest first."""
+        """Return the reactions to a message, newest first."""
         command = chat_queries.ListReactions(
             **self._backend.head(caller),
             room_id=chatroom_id,
@@ -244,7 +244,7 @@ class MessageCalls(Calls):
         return await self._backend.chat_request(query, chat_views.MessageView)
 
     async def _sent(self, caller: Caller, sent: chat.Sent) -> CreatedOnce[chat_views.MessageView]:
-        """Return the stored message: a repeated one as it is now, which may differ from what it was."""
+        """Return the stored message; a repeated one in its current state, which may differ from the original."""
         message = sent.message
         if sent.repeated:
             message = await self._message(caller, message.chatroom_id, message.id)

@@ -62,6 +62,6 @@ def hold_until_written(request: web.Request, response: web.Response, hold: Hold)
 
 
 def disconnect(request: web.Request) -> None:
-    """Drop the connection of a request, and what waits in its buffer."""
+    """Drop the connection of a request, and the contents of its buffer."""
     if request.transport is not None:
         request.transport.abort()

@@ -46,8 +46,8 @@ class SearchCalls(Calls):
     ) -> Found[chat_views.MessageView]:
         """Find messages of a room, newest first.
 
-        A call looks at a bounded number of messages; `pagination.next` is present whenever older ones were not
-        looked at, even if nothing was found.
+        A call searches a bounded number of messages; `pagination.next` is present if older ones were not
+        searched, even if nothing was found.
         """
         command = chat_queries.SearchRoom(
             **self._backend.head(caller),
@@ -64,7 +64,7 @@ class SearchCalls(Calls):
     async def search(self, caller: Caller, query: SearchQuery) -> Found[chat_views.MessageView]:
         """Find messages in all rooms of which the caller is a member, newest first.
 
-        As in one room, `pagination.next` is present whenever older messages were not looked at.
+        As in one room, `pagination.next` is present if older messages were not searched.
         """
         command = chat_queries.SearchJoinedRooms(
             **self._backend.head(caller), q=query.q, limit=query.limit, before=query.before

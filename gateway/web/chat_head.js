@@ -1,4 +1,4 @@
-/** Head of the open room: name, counts, and what can be done with the room. */
+/** Head of the open room: name, counts, and the room's actions. */
 
 import { h, reconcile, setText } from './dom.js';
 import { counted } from './format.js';

@@ -177,7 +177,7 @@ export class Composer {
 
   // Mentions ---------------------------------------------------------------------------------------------------------
 
-  /** Return who may be mentioned: members, in public rooms everybody known, and the whole room. */
+  /** Return the users who may be mentioned: members, in public rooms everybody known, and the whole room. */
   #candidates() {
     const { session, conversation } = this;
     if (!conversation) return [];

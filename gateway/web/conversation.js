@@ -47,7 +47,7 @@ export class Conversation extends Changing {
     return Boolean(this.room?.directUserIds);
   }
 
-  /** Return the role of a user, as far as the member list shows it. */
+  /** Return the role of a user, if the member list shows it. */
   roleOf(userId) {
     return this.members.find((member) => member.userId === userId)?.role ?? 'member';
   }
@@ -144,7 +144,7 @@ export class Conversation extends Changing {
     return upTo ?? 0;
   }
 
-  /** Load what a gap of the live stream held. Older messages are dropped, since their changes were missed too. */
+  /** Load the messages of a gap in the live stream. Older messages are dropped, since their changes were missed too. */
   async recover() {
     if (!this.timeline.isLoaded) return;
     this.timeline.dropBefore(await this.catchUp());
@@ -174,7 +174,7 @@ export class Conversation extends Changing {
     this.#stopTyping(message.userId);
     if (!this.timeline.isLoaded && this.rooms.openId !== this.id) return; // the history will include it
     if (this.timeline.add(message)) this.catchUp().catch(() => {});
-    if (message.reactions.length) this.#reread(message.id); // a replayed one: frames do not tell whose they are
+    if (message.reactions.length) this.#reread(message.id); // a replayed one: frames do not name the users
     if (this.rooms.openId !== this.id) this.timeline.trim();
   }
 

@@ -1,4 +1,4 @@
-/** What the user is writing in one room: a message, a reply, or the new text of a message. */
+/** The user's draft in one room: a message, a reply, or the new text of a message. */
 
 export class Draft {
   text = '';

@@ -7,7 +7,7 @@ export function linkTo(roomId, messageId, base = location.href) {
   return address.href;
 }
 
-/** Return what the fragment of an address names: `{roomId, messageId}`, or null. */
+/** Return the target that the fragment of an address names: `{roomId, messageId}`, or null. */
 export function linkedIn(hash) {
   const [, roomId, messageId = null] = hash.match(/^#\/rooms\/([^/]+)(?:\/([^/]+))?$/) ?? [];
   if (!roomId) return null;

@@ -7,7 +7,7 @@ import { ROOM } from './message_text.js';
 const SHOWN_MAX = 8;
 const TYPED = /(?:^|[\s(\[{"'])@([^\s@]{0,40}(?: [^\s@]{0,40})?)$/u; // a name may have a second word
 
-/** Return what follows the `@` before the caret, `{start, query}`, or null. */
+/** Return the text after the `@` before the caret, `{start, query}`, or null. */
 export function mentionBefore(text, caret) {
   const found = text.slice(0, caret).match(TYPED);
   return found && { start: caret - found[1].length - 1, query: found[1] };
@@ -35,7 +35,7 @@ const folded = (text) =>
     .replace(/\p{M}/gu, '')
     .toLowerCase();
 
-/** The list beside a text field; `candidates()` returns who may be mentioned, `inserted(candidate)` hears of choices. */
+/** The list beside a text field; `candidates()` returns the users to offer, `inserted(candidate)` is called for a choice. */
 export class MentionList {
   #found = [];
   #at = 0;

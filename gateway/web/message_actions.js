@@ -103,7 +103,7 @@ export class MessageActions {
     return this.session.conversation.timeline.get(message.id) ?? message;
   }
 
-  /** Return what the user may do with a message: `{id, label, icon, act(anchor)}`. */
+  /** Return the user's actions on a message: `{id, label, icon, act(anchor)}`. */
   #actionsOf(message) {
     const { session, acts } = this;
     const { conversation, me } = session;

@@ -1,4 +1,4 @@
-/** Messages as the page holds them, and what changes of the log do to them. Pure: a changed message is a new object. */
+/** Messages as the page holds them, and the effects of changes on them. Pure: a changed message is a new object. */
 
 const EXCERPT_MAX = 200; // code points, as in the previews that the server makes
 

@@ -15,7 +15,7 @@ export class MessagePane {
   #leftAtSeq = 0; // the room's last message when the user scrolled away from the bottom
   #target = null; // timer of the highlight
 
-  /** `isSeen()` tells whether the pane is displayed; `acts`: `{reply(message), edit(message)}`. */
+  /** `isSeen()` returns whether the pane is displayed; `acts`: `{reply(message), edit(message)}`. */
   constructor(session, conversation, isSeen, acts) {
     Object.assign(this, { session, conversation, isSeen });
     this.#announcedSeq = conversation.timeline.lastSeq;

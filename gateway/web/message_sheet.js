@@ -46,7 +46,7 @@ export function onLongPress(list, selector, act) {
   });
 }
 
-/** Swallow the click that ends this touch: it would hit what has been opened under the finger. */
+/** Swallow the click that ends this touch: it would hit the element opened under the finger. */
 function swallowClick() {
   const gesture = new AbortController();
   const options = { capture: true, signal: gesture.signal };

@@ -1,4 +1,4 @@
-/** What the user may do with a message, as far as the page knows; the server decides. Pure. */
+/** The user's permissions on a message, as the page knows them; the server decides. Pure. */
 
 const EDIT_WINDOW_MS = 86_400_000; // the server's default; a shorter one refuses by itself
 

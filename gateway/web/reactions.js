@@ -52,7 +52,7 @@ function chip(session, conversation, { id }, { emoji, count, mine }, toggle) {
   return button;
 }
 
-/** Return who reacted, in words; an empty text if that cannot be loaded. */
+/** Return the names of users who reacted, in words; an empty text if they cannot be loaded. */
 async function whoReacted({ api, people, me }, roomId, messageId, emoji) {
   try {
     const { data, pagination } = await api.reactions(roomId, messageId, { emoji, limit: NAMED_MAX });

@@ -1,4 +1,4 @@
-/** The quoted message above a reply, and the bar above the composer that tells what is being answered or edited. */
+/** The quoted message above a reply, and the bar above the composer that shows the message being answered or edited. */
 
 import { h } from './dom.js';
 import { icon } from './icons.js';

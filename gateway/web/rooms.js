@@ -10,7 +10,7 @@ export class Rooms extends Changing {
   #rooms = new Map();
   #found = null; // ids of the search results, in order; null without a search
   #searches = 0;
-  #deleted = new Set(); // ids, so that an answer under way brings none of them back
+  #deleted = new Set(); // ids, so that a pending answer does not bring them back
   openId = null;
   isLoaded = false;
 

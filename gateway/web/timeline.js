@@ -75,7 +75,7 @@ export class Timeline extends Changing {
     return this.#messages.find(({ id }) => id === messageId) ?? null;
   }
 
-  /** Return the newest own message that is no tombstone, or null. */
+  /** Return the newest own message that is not a tombstone, or null. */
   lastOwn() {
     return this.#messages.findLast(({ userId, deletedAtMs }) => userId === this.me && !deletedAtMs) ?? null;
   }
@@ -87,7 +87,7 @@ export class Timeline extends Changing {
     this.changed();
   }
 
-  /** Show a page: with the loaded messages if they join, else instead of them. `headSeq` is the room's last one. */
+  /** Show a page: with the loaded messages if they join, otherwise instead of them. `headSeq` is the room's last one. */
   show(messages, asOfRev, headSeq) {
     const newestSeq = Math.max(0, ...messages.map(({ seq }) => seq));
     const joins = this.isLoaded && !this.isDetached && newestSeq >= this.firstSeq - 1;
@@ -128,7 +128,7 @@ export class Timeline extends Changing {
     if (this.#messages.some((message, at) => message !== before[at])) this.changed();
   }
 
-  /** Add to a message what arrived after it was requested. */
+  /** Add to a message the changes that arrived after it was requested. */
   #upToDate(message, asOfRev) {
     const later = this.#recent.filter(({ data }) => data.rev > asOfRev);
     return later.reduce((known, change) => changedBy(known, change, this.me), message);
@@ -145,7 +145,7 @@ export class Timeline extends Changing {
     return true;
   }
 
-  /** Replace a loaded message by what the server has just answered. */
+  /** Replace a loaded message by the server's answer. */
   replace(message, asOfRev) {
     if (!this.get(message.id)) return;
     this.#insert(this.#upToDate(message, asOfRev), true);

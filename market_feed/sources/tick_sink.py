@@ -44,7 +44,7 @@ class TickSink(Protocol):
         position: Position | None = None,
         digits: int = 0,
     ) -> None:
-        """Apply ticks in order. Raises Unavailable; then none of them is applied.
+        """Apply ticks in order. Raises Unavailable; then no tick is applied.
 
         `event_keys` are remembered for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
         displace them.

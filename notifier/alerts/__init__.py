@@ -1,5 +1,5 @@
 """Price alerts.
 
 Read `book` (which alerts a tick fires), then `watcher` (the consumer of ticks) and `store`; `queries` serves REST, and
-`trimming` bounds what is kept.
+`trimming` bounds the kept alerts.
 """

@@ -21,7 +21,7 @@ GARBAGE_ALLOWED = 1000
 
 
 class AlertTerms(msgspec.Struct, frozen=True):
-    """What an alert watches for: the first tick of `symbol` that is at `price` or beyond it in `direction`."""
+    """The condition of an alert: the first tick of `symbol` that is at `price` or beyond it in `direction`."""
 
     id: str
     user_id: str

@@ -69,7 +69,7 @@ class AlertStore:
         return _to_alert(found) if found and found["userId"] == user_id else None
 
     async def has_active(self, user_id: str, count: int) -> bool:
-        """Return whether a user has at least so many alerts that have not fired."""
+        """Return whether a user has at least `count` alerts that have not fired."""
         with translated():
             found = await self._alerts.count_documents(_having(user_id, AlertStatus.ACTIVE), limit=count)
         return found >= count

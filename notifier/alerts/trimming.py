@@ -1,4 +1,4 @@
-"""Removes the oldest fired alerts of users with too many of them, behind the announcements."""
+"""Removes the oldest fired alerts of users with too many of them, after the alerts are announced."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ USERS_MAX = 10_000
 class FiredAlertTrimmer:
     """Trims the users whose alerts have fired, at most once per second.
 
-    Bound: 10,000 users; any other is noted next time.
+    Bound: 10,000 users; further users are trimmed after their next fired alert.
     """
 
     def __init__(self, store: AlertStore) -> None:

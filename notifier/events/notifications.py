@@ -163,7 +163,7 @@ def _malformed(refusal: Refusal) -> Malformed:
 
 
 def without_text(notice: Notice) -> Notice:
-    """Return the notice of a notification without its text: the message that it tells of is deleted."""
+    """Return the notice of a notification without its text, because the message that it reports is deleted."""
     data = msgspec.json.decode(notice.data)
     return msgspec.structs.replace(notice, data=to_json(data | {"message": ""}))
 

@@ -1,6 +1,6 @@
 """One connection to RabbitMQ, as the bus uses it.
 
-Only `amqp`, `confirm_channel`, `delivery_tap` and `liveness_queue` use aio-pika or what it stands on.
+Only `amqp`, `confirm_channel`, `delivery_tap` and `liveness_queue` use aio-pika or its dependencies.
 """
 
 import asyncio
@@ -237,7 +237,7 @@ class BrokerConnection:
         await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
 
     async def _exists(self, spec: QueueSpec) -> bool:
-        """Return whether a queue of this name exists, whatever its arguments."""
+        """Return whether a queue of this name exists, with any arguments."""
         channel = await self._open_temporary_channel()
         try:
             await channel.declare_queue(spec.name, passive=True, timeout=CALL_TIMEOUT_S)
@@ -247,7 +247,7 @@ class BrokerConnection:
         return True
 
     async def delete(self, queue: str) -> None:
-        """Delete a queue with its contents; one that does not exist is no error."""
+        """Delete a queue with its contents; one that does not exist is not an error."""
         await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
 
     async def is_gone(self, queue: str) -> bool:
@@ -260,7 +260,7 @@ class BrokerConnection:
                 await channel.close()
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
-        """Route what is published with `key` to `queue`."""
+        """Route messages published with `key` to `queue`."""
         underlay = await self._channel.get_underlay_channel()
         await underlay.queue_bind(queue, exchange, key, timeout=CALL_TIMEOUT_S)
 

@@ -7,7 +7,7 @@
 - `send`, `send_deliveries` publish without a confirm: the hot path.
 
 The bus reconnects for ever, with backoff. Each time it restores queues, bindings and consumers, and then runs the
-`on_connected` hooks, since only they know what was missed. Publishing fails at once with Unavailable while the bus is
+`on_connected` hooks, since only they know the missed items. Publishing fails at once with Unavailable while the bus is
 disconnected or the broker confirms nothing. A caller that must not lose a line does not acknowledge the message that
 caused it; the redelivery repeats the publish.
 """
@@ -213,7 +213,7 @@ class Bus:
             raise ConnectionError("the broker takes no messages; an alarm (memory, disk) may block publishers")
 
     def drop_connection(self, reason: str) -> None:
-        """Replace the connection: whatever its state, this process cannot rely on it any more."""
+        """Replace the connection, on which this process can no longer rely, in any state."""
         if self._link is not None and self.is_connected:
             log.warning("broker_connection_dropped", reason=reason)
             self._link.closed.set()
@@ -266,7 +266,7 @@ class Bus:
     async def _measure(self) -> None:
         """Update the gauges of waiting lines, here and at the broker, until the bus closes.
 
-        A deleted `realtime.dead` is declared again: it has no consumer, whom the broker would tell.
+        A deleted `realtime.dead` is declared again: it has no consumer for the broker to notify.
         """
         while not self._leaving:  # aio-pika may swallow a cancellation
             await until_next(MEASURE_INTERVAL_S)
@@ -309,12 +309,12 @@ class Bus:
 
     @property
     def reply_queue(self) -> str:
-        """Return the queue that replies to this process go to, under the present connection."""
+        """Return the queue for replies to this process; it changes with each connection."""
         return self._reply_queue.name
 
     @property
     def unsent_bytes(self) -> int:
-        """Return how much of what was sent without a confirm waits for the socket."""
+        """Return the number of bytes sent without a confirm that still wait for the socket."""
         return 0 if self._link is None else self._link.unsent_bytes
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
@@ -501,6 +501,6 @@ class Bus:
 
 
 def _field_of(reason: str) -> str | None:
-    """Return the field that a reason names. The rest may quote the body, which must not stand in a log."""
+    """Return the field that a reason names. The rest may quote the body, which must not be logged."""
     field = reason.partition(":")[0]
     return field if _FIELD.fullmatch(field) else None

@@ -35,7 +35,7 @@ class PublishChannel(Protocol):
         """
 
     async def close(self) -> None:
-        """Close the channel alone; its connection stays."""
+        """Close only the channel; its connection stays open."""
 
 
 class ConfirmChannel:
@@ -52,12 +52,12 @@ class ConfirmChannel:
         self._clock_s = clock_s
         self._replaceable_at_s = clock_s()
         self._replacing = asyncio.Lock()
-        self._publishing: dict[PublishChannel, int] = {}  # the number of publishes under way
+        self._publishing: dict[PublishChannel, int] = {}  # number of publishes in progress
 
     async def publish(self, message: Outgoing) -> None:
-        """Publish, once more on a new channel if the broker refuses it. Raises DeliveryError if it still does.
+        """Publish, and once more on a new channel if the broker refuses it.
 
-        Raises PublishError when a mandatory message comes back.
+        Raises DeliveryError if the broker refuses it again, PublishError when a mandatory message comes back.
         """
         channel = self._channel
         try:
@@ -70,7 +70,10 @@ class ConfirmChannel:
             await self._publish_on(self._channel, message)
 
     async def _replace(self, refused: PublishChannel) -> bool:
-        """Return whether another channel than `refused` is in use now. One replaces it for all that were refused."""
+        """Replace a channel that the broker refused, once for all its waiting publishes.
+
+        Return whether a new channel is in use.
+        """
         async with self._replacing:
             if self._channel is refused and self._clock_s() >= self._replaceable_at_s:
                 self._replaceable_at_s = self._clock_s() + REPLACE_INTERVAL_S
@@ -88,7 +91,7 @@ class ConfirmChannel:
                 await self._close_idle(channel)
 
     async def _close_idle(self, replaced: PublishChannel) -> None:
-        """Close a channel that was replaced once nothing waits for a confirm on it."""
+        """Close a replaced channel once no publish waits for a confirm on it."""
         if self._publishing.get(replaced) == 0:
             del self._publishing[replaced]
             await replaced.close()

@@ -12,15 +12,16 @@ from shared.errors import Malformed
 
 
 class DeliveryKind(StrEnum):
-    """What a gateway does with a delivery.
+    """The kind of a delivery, which decides how a gateway handles it.
 
     ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct room,
     on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. A lost ORDERED
     or DIRECT item shows as a gap, which the gateway fills. UNORDERED items (events for a community, a room or everyone)
     are delivered once, in any order, to the listeners of that time; the loss of one with a connection is not detected.
-    A gateway itself never drops any of these silently. LATEST items are conflated: only the newest one of each key
-    matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a
-    client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent the commands.
+    A gateway never silently drops an ORDERED, DIRECT, HEAD, DIRECT_HEAD or UNORDERED item. LATEST items are conflated:
+    only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself,
+    which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process
+    that sent the commands.
     """
 
     ORDERED = "o"
@@ -39,18 +40,18 @@ ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
 
 
 class ControlKind(StrEnum):
-    """The `key` of a CONTROL delivery: what the gateways have to do."""
+    """The `key` of a CONTROL delivery: the act that gateways perform."""
 
-    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`; on a user: tell their other sockets
+    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`; on a user: notify their other sockets
     RECHECK = "recheck"  # on a room: check each subscriber's access again
     ROOM_DELETED = "deleted"  # on a room: notify its subscribers and unsubscribe them
-    CONNECTION_COUNT = "sockets"  # on a user: how many of the user's connections another gateway holds
+    CONNECTION_COUNT = "sockets"  # on a user: the number of the user's connections at another gateway
     MEMBERSHIP = "membership"  # on a user: a `MembershipChange` of theirs
     REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
 
 
 class EndReason(StrEnum):
-    """Why the server ended a subscription, as `unsubscribed` tells the client."""
+    """The reason why the server ended a subscription, in the frame `unsubscribed`."""
 
     REMOVED = "removed"
     BANNED = "banned"
@@ -58,11 +59,11 @@ class EndReason(StrEnum):
 
 
 class Eviction(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The frame of an EVICT delivery. Without a reason, the user has left, and is not told.
+    """The frame of an EVICT delivery. Without a reason, the user has left, and the client is not notified.
 
-    On a room's channel it takes its place in the order of the log's entries. On the user's channel, for which it names
-    the room, it goes before that, to the sockets that are not on the room's channel; with `opened_before_ms`, to those
-    alone that were open then.
+    On a room's channel it has a position in the order of the log's entries. A copy on the user's channel precedes it.
+    The copy carries the room id and is for sockets not subscribed to the room, only those opened before
+    `opened_before_ms` if that is set.
     """
 
     user_id: str
@@ -88,7 +89,7 @@ class ChannelKind(StrEnum):
     COMMUNITY = "community"
     ALL = "all"
     CONTROL = "control"
-    ACTIVITY = "activity"  # of a gateway's own: nothing is sent to it
+    ACTIVITY = "activity"  # local to a gateway: nothing is published to it
 
 
 class ChannelName(NamedTuple):
@@ -120,11 +121,13 @@ class Delivery(NamedTuple):
 
     `position` is its place on the channel: the log's `rev` in a room (ORDERED, HEAD, controls), the entry's `seq` in an
     inbox, the price's `seq` on a market channel. For DIRECT and DIRECT_HEAD, it is the `rev` in the log of the room
-    `key`, not a place on the user's channel. A REPLY holds the owner's `term` in its place. An UNORDERED item that is
-    sent again holds a time in ms: only sockets that have opened before it receive the item. It is 0 elsewhere.
-    `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
-    DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
-    `ControlKind`. Elsewhere, and where an item needs none, it is empty.
+    `key`, not a place on the user's channel. A REPLY holds the owner's `term` in its place. A repeated UNORDERED item
+    holds a time in ms: only sockets opened before that time receive the item; otherwise `position` is 0.
+
+    `key` identifies the value that a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the
+    room's id in a DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a
+    CONTROL item it is a `ControlKind`. Elsewhere, and where an item needs none, it is empty.
+
     `frame` is the complete client frame (JSON, so without raw tabs or line breaks), empty for an item that clients do
     not see and for a HEAD. A DIRECT_HEAD has the time of the entry in ms instead, a CONTROL item its JSON data, a REPLY
     the reply, an ANSWERED item a `BodyAnswered`.

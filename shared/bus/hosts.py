@@ -10,7 +10,7 @@ HOST_TIMEOUT_S = 2.0  # a frozen node accepts connections and never answers
 class BrokerHosts:
     """The hosts of one AMQP_URL: `amqp://user:password@host1:5672,host2:5672/vhost`.
 
-    Random order spreads the processes over the nodes. No host is tried again before all others were.
+    Random order spreads the processes over the nodes. No host is tried again before all others have been tried.
     """
 
     def __init__(self, url: str) -> None:
@@ -23,7 +23,7 @@ class BrokerHosts:
 
     @property
     def connect_timeout_s(self) -> float:
-        """Return how long to wait for one host."""
+        """Return the time to wait for one host."""
         return ONLY_HOST_TIMEOUT_S if len(self.urls) == 1 else HOST_TIMEOUT_S
 
     def _endless_order(self) -> Iterator[str]:

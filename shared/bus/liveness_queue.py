@@ -99,4 +99,4 @@ class LivenessQueue:
 
 
 async def _drop(_: aiormq.abc.DeliveredMessage) -> None:
-    """Take a probe. The queue has a consumer only because the broker tells consumers when a queue is deleted."""
+    """Take a probe. The queue has a consumer only because the broker notifies consumers when a queue is deleted."""

@@ -62,7 +62,7 @@ class PendingRequests:
         self.fail(list(self._waiting), reason)
 
     def fail(self, command_ids: Iterable[str], reason: str) -> None:
-        """Fail these requests, as far as they are unanswered."""
+        """Fail those of these requests that are still unanswered."""
         failed: list[str] = []
         for command_id in command_ids:
             pending = self._waiting.pop(command_id, None)

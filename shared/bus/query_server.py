@@ -1,4 +1,4 @@
-"""The answer to service requests: a line in, a reply line out, and never a stack trace to the caller."""
+"""The server of service requests: a line in, a reply line out, and never a stack trace to the caller."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ log = logs.get(__name__)
 
 
 def decode_request(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    """Return the request of a line, or None and reject the line if it holds none."""
+    """Return the request of a line. Reject a line without a valid one, and return None."""
     try:
         if line.reply_to is None:
             raise Malformed("reply_to is missing")
@@ -42,8 +42,8 @@ ANSWERS_OF_USER_MAX_BYTES = 16 * 1024 * 1024
 class QueryServer:
     """Answers the requests on a service's queue, each on its own. The broker drops late ones.
 
-    Bound: large answers of 32 MB at a time for users, 16 MB for one of them, and of 32 MB for gateways; other such
-    requests wait, see `ByteBudget`. They wait beside the batches, so that small requests never wait for large ones.
+    Bound on large answers in progress: 32 MB for users (16 MB per user) and 32 MB for gateways; others wait, see
+    `ByteBudget`. They wait outside the batches of the queue, so small requests never wait for large ones.
     """
 
     def __init__(self, bus: Publisher, requests: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
@@ -79,8 +79,8 @@ class QueryServer:
                 answer = await self._answer_line(request)
                 hold.resize(len(answer))
                 with suppress(Unavailable):  # when the reply fails, the caller's deadline ends its wait
-                    await self._bus.reply(reply_to, answer)  # it is held here until the broker has it
-        except Refusal as refusal:  # too much is under way
+                    await self._bus.reply(reply_to, answer)  # the bytes are held until the broker has the reply
+        except Refusal as refusal:  # the budget is used up
             self._bus.reply(reply_to, refusal_line(request.id, refusal))
 
     async def _answer_line(self, request: ServiceRequest) -> bytes:

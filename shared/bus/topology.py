@@ -48,7 +48,7 @@ Arguments = dict[str, str | int | bool]
 class QueueSpec(NamedTuple):
     """A durable queue, its arguments, and the (exchange, key) pairs that it is bound to.
 
-    `keeps_existing`: an existing queue of this name is used as it is, whatever its arguments.
+    `keeps_existing`: an existing queue of this name is used as it is, with any arguments.
     """
 
     name: str

@@ -21,7 +21,7 @@ class ListUnread(ServiceRequest, frozen=True, kw_only=True, tag="unread"):
 class CheckUnread(ServiceRequest, frozen=True, kw_only=True, tag="unread.check"):
     """Get the unread counts of users in rooms, given as at most 500 pairs of (user id, room id).
 
-    Reply: `RoomsUnread`, without the pairs whose user is no member of the room.
+    Reply: `RoomsUnread`, without the pairs whose user is not a member of the room.
     """
 
     pairs: tuple[tuple[str, str], ...]

@@ -162,7 +162,7 @@ AnyRoomCommand = (
 class RoomHead(WireStruct, frozen=True, kw_only=True):
     """The head of a room's log: its last entry `rev` and last message `seq`, after which a subscriber listens.
 
-    `changed_rev` is the last entry that changed what an earlier one shows: history that was read before is outdated.
+    `changed_rev` is the last entry that changed an earlier message: history read before it is outdated.
     `is_direct` rooms deliver to the sockets of their two users without a subscription.
     """
 

@@ -58,7 +58,7 @@ class ListMessages(MessageListRequest, frozen=True, kw_only=True, tag="messages"
 class SearchRoom(MessageListRequest, frozen=True, kw_only=True, tag="search.room"):
     """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
 
-    `user_id` is the author; `before` is the id of the message that the search goes on before.
+    `user_id` is the author; `before` is the id of the message before which the search continues.
     """
 
     room_id: str
@@ -97,7 +97,7 @@ class ListReplies(MessageListRequest, frozen=True, kw_only=True, tag="replies"):
 
 
 class ListReactions(RecordListRequest, frozen=True, kw_only=True, tag="reactions"):
-    """List who reacted to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
+    """List the reactions to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
 
     room_id: str
     message_id: str
@@ -106,9 +106,9 @@ class ListReactions(RecordListRequest, frozen=True, kw_only=True, tag="reactions
 
 
 class ListPins(MessageListRequest, frozen=True, kw_only=True, tag="pins"):
-    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`.
+    """List the pinned messages of a room, newest pin first: all, or that of one message. Reply: `PinPage`.
 
-    `is_granted`: the partition has granted the caller access already, as to an admin who is no member.
+    `is_granted`: the partition has granted the caller access already, for example to an admin who is not a member.
     """
 
     room_id: str
@@ -145,8 +145,8 @@ class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
 
     Sent by a gateway that has seen a gap, or for a client that resumes by `sinceRev`. Every rev seen by a gateway is
-    committed, so the entries exist. They show the present: see `as_present` in `chat_service.rooms.change_frames`. The
-    reply is shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
+    committed, so the entries exist. They show the current state (`as_current` in `chat_service.rooms.change_frames`).
+    The reply is shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
     """
 
     room_id: str
@@ -224,7 +224,7 @@ class RoomPage(WireStruct, frozen=True, kw_only=True):
 
 
 class FoundMessages(WireStruct, frozen=True, kw_only=True):
-    """Messages that a search found. With `next_before`, older ones were not looked at."""
+    """Messages that a search found. `next_before` is set if older messages remain unsearched."""
 
     items: tuple[MessageView, ...]
     next_before: str | None = None
@@ -283,16 +283,16 @@ class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
 # Presence reports, on `chat.presences` -------------------------------------------------------------------------------
 
 
-PRESENCE_PAGE_MAX = 500
+PRESENCE_BATCH_MAX = 500
 
 
 class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
-    """Renew a gateway's lease, or report a page of users that came online or went offline there.
+    """Renew a gateway's lease, or report a batch of users that came online or went offline there.
 
-    A page has at most 500 users; one without any renews the lease. With `begins_lease`, `node_id` names a new lease,
+    A batch has at most 500 users; an empty one renews the lease. With `begins_lease`, `node_id` names a new lease,
     which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
-    again, page by page. `isFull` is the older name, kept on the wire: gateways up to 0.3 list all their users with it.
-    With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
+    again, batch by batch. `isFull` is the older name, kept on the wire: with it, gateways up to 0.3 list all their
+    users. With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
     Reply: `PresenceReported`.
     """
 

@@ -32,7 +32,7 @@ class RoomView(WireStruct, frozen=True, kw_only=True):
 
 
 class MessageView(WireStruct, frozen=True, kw_only=True):
-    """A message as REST shows it. What there is nothing to show of is absent; see `ChatMessageData`."""
+    """A message as REST shows it. Empty optional fields are omitted; see `ChatMessageData`."""
 
     id: str
     chatroom_id: str

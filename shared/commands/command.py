@@ -23,7 +23,7 @@ REPLAY_MAX_BYTES = 8 * 1024 * 1024
 ITEM_MAX_BYTES = 64 * 1024  # of a message or a notification
 SMALL_ANSWER_BYTES = 64 * 1024
 RECORD_BYTES = 2 * 1024  # of a room or a member, at most
-MESSAGE_ESTIMATE_BYTES = 16 * 1024  # of a message whose size is not known before it is read
+MESSAGE_ESTIMATE_BYTES = 16 * 1024  # of a message, whose size is known only after the read
 
 
 class Caller(WireStruct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Caller(WireStruct, frozen=True, kw_only=True):
 
     @property
     def is_exempt_from_rates(self) -> bool:
-        """Return whether no rate but that of messages limits the caller."""
+        """Return whether the caller is exempt from all rates except the message rate."""
         return self.is_admin or self.is_service
 
 
@@ -74,12 +74,12 @@ class ServiceRequest(BusRequest, frozen=True, kw_only=True):
 
     @property
     def answer_estimate_bytes(self) -> int:
-        """Return how large the reply probably is at most, to decide how many are made at a time."""
+        """Return an estimate of the largest likely reply, for the byte budget."""
         return SMALL_ANSWER_BYTES
 
 
 def replay_max_bytes(after: int, through: int, item_bytes: int = ITEM_MAX_BYTES) -> int:
-    """Return how large the frames with `after` < position ≤ `through` may be, within the bounds of a replay."""
+    """Return the maximum size of the frames with `after` < position ≤ `through`, within the bounds of a replay."""
     return min(max(through - after, 1) * item_bytes, REPLAY_MAX_BYTES)
 
 
@@ -113,7 +113,7 @@ class Reply(WireStruct, frozen=True, kw_only=True):
 
 
 def request_id_of(request: BusRequest) -> str:
-    """Return the request id of a request for logs: that of the REST call, if there is one."""
+    """Return the id of a request for logs: that of the REST call, if there is one."""
     return request.request_id or request.id
 
 

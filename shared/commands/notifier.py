@@ -14,7 +14,7 @@ from shared.commands.command import (
 from shared.protocol.validation import Symbol, Time
 from shared.protocol.wire_struct import WireStruct
 
-# Of what an inbox missed, before its size is known. Only internal services fill inboxes, and few miss up to 8 MB.
+# Reserved for an inbox's missed items until their size is known. Internal services fill inboxes; few miss up to 8 MB.
 MISSED_BYTES = 512 * 1024
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class AlertDirection(StrEnum):
 
 
 class AlertStatus(StrEnum):
-    """Whether an alert has fired; it fires once."""
+    """The state of an alert, which fires once."""
 
     ACTIVE = "active"
     FIRED = "fired"

@@ -49,7 +49,7 @@ class Admin:
             await runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        """Answer 200. Only a hung event loop fails this probe: an unavailable dependency is no reason for a restart."""
+        """Answer 200. Only a hung event loop fails this probe: an unavailable dependency does not justify a restart."""
         return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
 
     async def _readyz(self, _: web.Request) -> web.Response:

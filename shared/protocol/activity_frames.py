@@ -45,7 +45,7 @@ class RoomActivityData(WireStruct, frozen=True, kw_only=True):
 
 
 class RoomUnreadData(WireStruct, frozen=True, kw_only=True):
-    """The messages of a room after the caller's read mark, and how many of them mention the caller or everyone."""
+    """The messages of a room after the caller's read mark, and those among them that mention the caller or everyone."""
 
     chatroom_id: str
     unread_count: int

@@ -40,7 +40,7 @@ class NotificationsTarget(_ClientData, frozen=True):
 
 
 class MarketTarget(_ClientData, frozen=True):
-    """The prices of symbols, each at most `max_rate` times per second. A text that is no symbol is an unknown one."""
+    """The prices of symbols, each at most `max_rate` times per second. An invalid symbol counts as unknown."""
 
     symbols: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
     max_rate: Annotated[float, msgspec.Meta(ge=1, le=50)] = 10.0
@@ -53,7 +53,7 @@ class CommunityTarget(_ClientData, frozen=True):
 
 
 class ActivityTarget(_ClientData, frozen=True):
-    """New messages and unread counts of all rooms of the user, direct ones too, as these come and go."""
+    """New messages and unread counts of all rooms of the user, including direct rooms and rooms joined later."""
 
 
 Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget | ActivityTarget

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """The reason why the server closes a socket, and so what the client should do."""
+    """The reason why the server closes a socket, which decides the client's reaction."""
 
     GOING_AWAY = 1001
     UNSUPPORTED = 1003

@@ -18,7 +18,7 @@ class ChangeAckData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatUpdatedData(WireStruct, frozen=True, kw_only=True):
-    """A message was edited. A replay shows the present text."""
+    """A message was edited. A replay shows the current text."""
 
     chatroom_id: str
     rev: int

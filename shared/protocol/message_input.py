@@ -32,7 +32,7 @@ class MessageInput(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     @property
     def is_plain(self) -> bool:
-        """Return whether the message is text alone. HOT: almost every one."""
+        """Return whether the message is only text. HOT: almost every message."""
         return not (self.reply_to is not None or self.mentions or self.mention_room or self.attachments or self.symbols)
 
     def check(self) -> None:
@@ -47,7 +47,7 @@ class MessageInput(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         return self.message if not self.attachments or _visible.search(self.message) else ""
 
     def extras(self) -> MessageExtras | None:
-        """Return what the message has beyond its text, if anything."""
+        """Return the parts of the message beyond its text; None if there are none."""
         if self.is_plain:
             return None
         return MessageExtras(

@@ -21,7 +21,7 @@ Mentions = Annotated[tuple[UserId, ...], msgspec.Meta(max_length=MENTIONS_MAX)]
 
 
 class Attachment(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A picture, file, link or chart under its URL. The size in pixels or bytes is what the sender said."""
+    """A picture, file, link or chart under its URL. The size in pixels or bytes is as the sender stated it."""
 
     kind: Literal["image", "file", "link", "chart"]
     url: HttpsUrl
@@ -36,7 +36,7 @@ Attachments = Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=ATTACHME
 
 
 class MessageExtras(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a message has beyond its text. `reply_to` is the id of a message of the same room."""
+    """The parts of a message beyond its text. `reply_to` is the id of a message of the same room."""
 
     reply_to: Id | None = None
     mentions: Mentions = ()
@@ -46,7 +46,7 @@ class MessageExtras(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ReplyPreview(WireStruct, frozen=True, kw_only=True):
-    """The message that a reply answers: its present text, the first 200 characters; empty if it is deleted."""
+    """The message that a reply answers: the first 200 characters of its current text; empty if it is deleted."""
 
     message_id: str
     user_id: str
@@ -54,7 +54,7 @@ class ReplyPreview(WireStruct, frozen=True, kw_only=True):
 
 
 class ReactionCount(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """How many users reacted with an emoji. `mine`: the caller is one of them; only in REST."""
+    """The number of users who reacted with an emoji. `mine`: the caller is one of them; only in REST."""
 
     emoji: str
     count: int

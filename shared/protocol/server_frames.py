@@ -42,9 +42,9 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
+    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
 
-    It is False without either, with one beyond the head of the room, and if what was missed exceeds 1,000 frames or
+    It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
     8 MB. `seq` is the room's last message and `rev` the last entry of its log.
     """
 
@@ -96,7 +96,7 @@ class ChatAckData(WireStruct, frozen=True, kw_only=True):
 class ChatMessageData(WireStruct, frozen=True, kw_only=True):
     """A message. `seq` counts the messages of its room, without gaps; `rev` is that of the entry that stored it.
 
-    What there is nothing to show of is absent. A deleted message (a tombstone) has an empty text and `deletedAt`.
+    Empty optional fields are omitted. A deleted message (a tombstone) has an empty text and `deletedAt`.
     """
 
     chatroom_id: str
@@ -191,8 +191,8 @@ class PresenceState(WireStruct, frozen=True, kw_only=True):
 class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """The subscription to this target has ended.
 
-    `reason` tells why the server ended that of a room. Every socket of a user who is removed from a room receives it,
-    subscribed or not. An unsubscription that the client requested has none.
+    `reason` states why the server ended the subscription of a room. Every socket of a user who is removed from a room
+    receives it, subscribed or not. An unsubscription that the client requested has none.
     """
 
     channel: Annotated[str, one_of("chatroom", "notifications", "market", "community", "activity")]
@@ -253,7 +253,7 @@ class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RoomPresenceData(WireStruct, frozen=True, kw_only=True):
-    """How many members of a large room are online: sent at most every 5 s, instead of each member's changes."""
+    """The number of members online in a large room, sent at most every 5 s, instead of each member's changes."""
 
     chatroom_id: str
     active_now: int

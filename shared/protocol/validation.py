@@ -18,7 +18,7 @@ ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 # cannot represent them).
 FOREIGN_ID_PATTERN = r"^(?![\s\ufeff])[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}(?<![\s\ufeff])\Z"
 
-# `me` is the caller in paths, `deleted-user` the author of what an erased user wrote, `system:…` the system itself.
+# `me` is the caller in paths, `deleted-user` the author of an erased user's messages, `system:…` the system itself.
 USER_ID_PATTERN = r"^(?!(?:me|deleted-user)\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 
@@ -47,12 +47,12 @@ FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float 
 
 
 def shown_name(text: str) -> str:
-    """Return a first or last name as it is shown: a longer one is cut."""
+    """Return a first or last name to show, truncated to NAME_MAX."""
     return text[:NAME_MAX]
 
 
 def shown_avatar(text: str) -> str | None:
-    """Return the URL of a picture as it is shown: an empty or longer one, which would be cut within, is left out."""
+    """Return the URL of a picture to show; None if empty or longer than AVATAR_MAX (a truncated URL is useless)."""
     return text if 0 < len(text) <= AVATAR_MAX else None
 
 

@@ -1,13 +1,13 @@
 """A limit on repeated log lines. Pure: the clock is passed in.
 
-One line of a kind passes in a second. The next one that passes carries the number of those left out.
+One line of a kind passes in a second. The next line that passes carries the number of suppressed lines.
 """
 
 import time
 from collections.abc import Callable, Hashable
 
 INTERVAL_S = 1.0
-KINDS_MAX = 1_000  # texts of libraries may be of any number
+KINDS_MAX = 1_000  # the number of library messages is unbounded
 
 
 class LogThrottle:
@@ -15,10 +15,10 @@ class LogThrottle:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._kinds: dict[Hashable, tuple[float, int]] = {}  # shut until then, and the number left out
+        self._kinds: dict[Hashable, tuple[float, int]] = {}  # end of the suppression, number of suppressed lines
 
-    def admit(self, kind: Hashable) -> int | None:
-        """Return how many lines of this kind were left out before this one; None to leave this one out too."""
+    def check(self, kind: Hashable) -> int | None:
+        """Return the number of lines of this kind suppressed since the last one; None to suppress this one too."""
         now_s = self._clock_s()
         shut_until_s, left_out = self._kinds.get(kind, (0.0, 0))
         if shut_until_s > now_s:

@@ -123,16 +123,16 @@ def _count(record: logging.LogRecord) -> bool:
 
 
 def _throttled(throttle: LogThrottle) -> Callable[[logging.LogRecord], bool]:
-    """Return a filter that lets one warning or error of each event pass in a second, with `left_out`.
+    """Return a filter that passes one warning or error per event and second, with `left_out` for suppressed ones.
 
-    While broker or database is away, every command and every retry would write one.
+    Otherwise, during an outage, every command and retry would log a line.
     """
 
     def passes(record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         event = record.msg if isinstance(record.msg, dict) else None
-        left_out = throttle.admit((record.name, record.msg if event is None else event["event"]))
+        left_out = throttle.check((record.name, record.msg if event is None else event["event"]))
         if left_out is None:
             return False
         if left_out and event is not None:

@@ -14,7 +14,7 @@ SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 BUILD = Info("build", "Version of the process, in the labels `service`, `version` and `python`")
 READY = Gauge("ready", "1 if this check passed in the last probe of /readyz", ["check"])
-LOG_LINES = Counter("log_lines", "Log lines, those left out included", ["level"])
+LOG_LINES = Counter("log_lines", "Log lines, suppressed ones included", ["level"])
 
 CLOCK_SKEW_SECONDS = Gauge(
     "clock_skew_seconds",
@@ -37,7 +37,7 @@ BUS_BATCH_SECONDS = Histogram(
 )
 BUS_WAIT_SECONDS = Histogram(
     "bus_wait_seconds",
-    "Time from the creation of a command to its handling, by the clocks of two hosts",
+    "Time from the creation of a command to its handling; compares two hosts' clocks",
     ["queue"],
     buckets=AGE_BUCKETS_S,
 )
@@ -63,7 +63,7 @@ COMMAND_SECONDS = Histogram(
     "command_seconds", "Time to answer a query; room commands excluded", ["op", "outcome"], buckets=LATENCY_BUCKETS_S
 )
 
-BYTES_HELD = Gauge("bytes_held", "Bytes of reads under way, by the budget that bounds them", ["budget"])
+BYTES_HELD = Gauge("bytes_held", "Bytes of reads in progress, by the budget that bounds them", ["budget"])
 BYTES_REFUSED = Counter("bytes_refused", "Reads refused because too many wait for a budget", ["budget", "code"])
 BYTES_EVICTED = Counter("bytes_evicted", "Slow readers disconnected because others waited for a budget", ["budget"])
 

@@ -1,11 +1,11 @@
-"""What of an exception and of a library's message may stand in a log. Pure.
+"""Redaction of exceptions and library messages in logs. Pure.
 
-The text of an exception can hold anything that it was raised about: the document of a failed insert, a URL with its
-password, a header. So a log shows the types of a chain of exceptions and the places that they passed, without their
-texts, source lines and variables. A library's message is shown as its template, without the arguments.
+The text of an exception can quote its cause: the document of a failed insert, a URL with its password, a header. So a
+log shows the types of a chain of exceptions and the code locations that they passed, without their texts, source lines
+and variables. A library's message is shown as its template, without the arguments.
 
-`redacted` is the last net, for fields that quote an error of ours: it hides tokens, and the user info and the query of
-URLs.
+`redacted` is the last safety net, for fields that quote an error of this system: it hides tokens, and the user info and
+the query of URLs.
 """
 
 import re
@@ -30,7 +30,7 @@ def redacted(text: str) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the types of an exception and of its causes, the first cause first, each with the places it passed."""
+    """Return the types of an exception and of its causes, first cause first, each with its code locations."""
     return "\n".join(line for each in reversed(list(_chain(error))) for line in _described(each))
 
 

@@ -27,7 +27,7 @@ def filter_case(context: Any, case: Any) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    """Return True if nothing follows the `=`."""
+    """Return whether nothing follows the `=`."""
     match value:
         case dict():
             return all(map(_is_empty, value.values()))

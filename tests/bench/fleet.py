@@ -13,7 +13,7 @@ from typing import Self
 from tests.bench.marks import now_us
 from tests.bench.processes import CpuMeter
 from tests.bench.tally import MeasureWindow, Tally, merged
-from tests.bench.worker import Failed, Finish, Job, JobDone, Order, Progress, Ready, Report, work
+from tests.bench.worker import Failed, Finish, JobDone, LoadJob, Order, Progress, Ready, Report, work
 
 START_DELAY_S = 0.3
 
@@ -25,7 +25,7 @@ class LoadFailed(Exception):
 class FleetWorker:
     """One process and its latest report."""
 
-    def __init__(self, job: Job, timeout_s: float) -> None:
+    def __init__(self, job: LoadJob, timeout_s: float) -> None:
         context = multiprocessing.get_context("spawn")
         self.job = job
         self.pipe: Connection[Order, Report]
@@ -41,7 +41,7 @@ class FleetWorker:
 class Fleet:
     """All processes of one run. `timeout_s` bounds the whole run."""
 
-    def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
+    def __init__(self, jobs: Sequence[LoadJob], timeout_s: float) -> None:
         self._deadline_s = time.monotonic() + timeout_s
         self._members = [FleetWorker(job, timeout_s) for job in jobs]
         self._shown_s = 0.0

@@ -78,7 +78,7 @@ def message_calls(store: MessageStore, room_id: str) -> Iterator[StoreCall]:
     changes = [a_change(room_id, 500 + number, change) for number, change in enumerate(new)]
     yield StoreCall("by_id", lambda: store.by_id(ids))
     yield StoreCall("messages", lambda: store.messages(ids))
-    yield StoreCall("present", lambda: store.present(changes))
+    yield StoreCall("current", lambda: store.current(changes))
     yield StoreCall("replies", lambda: store.replies(ids[0], 0, 20))
     yield StoreCall("reactions", lambda: store.reactions(keys))
     yield StoreCall("reaction_page", lambda: store.reaction_page(ids[0], None, 0, REACTED_BY), note="of any kind")

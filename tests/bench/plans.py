@@ -18,9 +18,9 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from chat_service.follower import position_store
 from chat_service.follower.position_store import PositionStore
-from chat_service.mentions import grant_store
-from chat_service.mentions.grant_store import GrantStore
-from chat_service.mentions.grants import Grants
+from chat_service.mentions import sent_mention_store
+from chat_service.mentions.sent_mention_store import SentMentionStore
+from chat_service.mentions.sent_mentions import SentMentions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import announcement_store, presence_store, profile_store
@@ -54,7 +54,7 @@ INDEXES: Indexes = {
     **profile_store.INDEXES,
     **position_store.INDEXES,
     **index_store.INDEXES,
-    **grant_store.INDEXES,
+    **sent_mention_store.INDEXES,
 }
 
 NOW_MS = 1_800_000_000_000
@@ -127,7 +127,7 @@ class Stores:
     profiles: ProfileStore
     positions: PositionStore
     index: IndexStore
-    grants: GrantStore
+    sent_mentions: SentMentionStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
@@ -141,7 +141,7 @@ class Stores:
             ProfileStore(database),
             PositionStore(database),
             IndexStore(database),
-            GrantStore(database),
+            SentMentionStore(database),
         )
 
 
@@ -249,7 +249,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.presence.change(gateway, here, [], NOW_MS - number)
         present = list((await stores.presence.records(here)).values())
         memberships = await stores.announcements.memberships(here, 10_000)
-        await stores.announcements.mark(memberships, [])
+        await stores.announcements.set_flags(memberships, [])
         await stores.announcements.finish(present[:-1], NOW_MS)
         await stores.owners.renew(f"chat_{number}")
     await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
@@ -283,9 +283,11 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
     yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
     yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
-    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(), NOW_MS), note="new")
-    yield StoreCall("grants", lambda: stores.grants.grants("user_1"))
-    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(1), NOW_MS))
+    yield StoreCall(
+        "replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(), NOW_MS), note="new"
+    )
+    yield StoreCall("sent", lambda: stores.sent_mentions.sent("user_1"))
+    yield StoreCall("replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
     yield StoreCall("purge_members", lambda: stores.rooms.purge_members(DELETED_ROOM))
@@ -384,7 +386,7 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
     yield StoreCall(
-        "mark_new_members", lambda: presence.mark_new_members({(room_id, user_id): False for user_id in users})
+        "flag_new_members", lambda: presence.flag_new_members({(room_id, user_id): False for user_id in users})
     )
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
@@ -408,7 +410,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     yield StoreCall("memberships", lambda: announcements.memberships(["user_7"], 2, after=after), note="of one user")
     yield StoreCall("audiences", lambda: announcements.audiences(others))
     yield StoreCall("begin", lambda: announcements.begin("chat_1", users))
-    yield StoreCall("mark", lambda: announcements.mark(marked[:10], marked[10:]))
+    yield StoreCall("set_flags", lambda: announcements.set_flags(marked[:10], marked[10:]))
     yield StoreCall("finish", lambda: announcements.finish(records, NOW_MS))
     yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
     yield StoreCall("owed_counts", announcements.owed_counts, whole="all are read, once per takeover")
@@ -443,7 +445,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         AnnouncementStore,
         OwnerStore,
         ProfileStore,
-        GrantStore,
+        SentMentionStore,
     )
     stores += (ProfileStore, PositionStore, IndexStore)
     methods = {
@@ -452,7 +454,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    within = {"mark_members", "memberships_of", "named_in", "with_previews"}  # made by other calls
+    within = {"set_online_flags", "memberships_of", "named_in", "with_previews"}  # made by other calls
     return methods - {call.name for call in made} - within
 
 

@@ -93,7 +93,7 @@ class JobPipe:
             self._pipe.send(Progress(dict(self.counts)))
 
 
-class Job(Protocol):
+class LoadJob(Protocol):
     """The work of a process: prepare, `link.ready`, `link.window`, load, `link.finish`, tally. Jobs are pickled."""
 
     name: str
@@ -102,7 +102,7 @@ class Job(Protocol):
         """Run the job and return its tally."""
 
 
-def work(pipe: Any, job: Job, timeout_s: float) -> None:
+def work(pipe: Any, job: LoadJob, timeout_s: float) -> None:
     """Run a job as the body of a process. Exits after `timeout_s` whatever happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.alarm(int(timeout_s) + 5)
@@ -117,7 +117,7 @@ def work(pipe: Any, job: Job, timeout_s: float) -> None:
     pipe.close()
 
 
-async def _run(pipe: Any, job: Job, timeout_s: float) -> Tally:
+async def _run(pipe: Any, job: LoadJob, timeout_s: float) -> Tally:
     link = JobPipe(pipe)
     ticking = asyncio.create_task(link.tick())
     try:

@@ -148,6 +148,6 @@ async def test_axe_finds_no_accessibility_violation(
 
 
 async def complaints(visitor: Visitor) -> str:
-    """Return what axe-core finds in the page as it is, or an empty text."""
+    """Return the findings of axe-core in the current page, or an empty text."""
     results = await Axe().run(visitor.page)
     return str(results.generate_report()) if results.violations_count else ""

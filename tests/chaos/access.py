@@ -1,6 +1,7 @@
 """Users who lose access during the faults: removed from private rooms over REST, or banned by event.
 
-The victims chat before and after, and connect again and again. `ledger` judges what they still send and receive.
+The victims chat before and after, and connect again and again. `ledger` judges the items that they still send and
+receive.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class AccessTraffic:
         self._random.shuffle(self._removals)
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [(self._chat, rates.victim_messages), (self._remove, rates.removals), (self._ban, rates.bans)]
 
     @property

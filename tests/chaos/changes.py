@@ -43,7 +43,7 @@ class ChangedMessage:
 
 
 class Watcher:
-    """A client that applies every frame of the room to what it knows, and counts revs that come twice or backwards."""
+    """A client that applies every frame of the room to its state, and counts repeated and decreasing revs."""
 
     def __init__(self, url: str, user_id: str) -> None:
         self.client = RealtimeClient(url.replace("http", "ws", 1) + "/v1/live", mint(user_id))
@@ -61,7 +61,7 @@ class Watcher:
         self.client.on("missed", lambda data: self.faults.append(f"missed {data}"))
 
     def shown(self, message_id: str) -> tuple[str | None, dict[str, int] | None]:
-        """Return what the watcher knows of a message: its text and the counts of its reactions."""
+        """Return the watcher's view of a message: its text and the counts of its reactions."""
         return self.texts.get(message_id), self.reactions.get(message_id)
 
     def shows(self, message_id: str, seen: tuple[str | None, dict[str, int]]) -> bool:
@@ -119,7 +119,7 @@ class ChangeTraffic:
         await self._open.aclose()
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [
             (self._write, rates.changes / 4),
             (self._edit, rates.changes),
@@ -128,7 +128,7 @@ class ChangeTraffic:
             (self._pin, rates.changes / 2),
         ]
 
-    # What happens ---------------------------------------------------------------------------------------------------
+    # Acts -----------------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
         living = [message for message in self._messages if not message.text.is_possible(DELETED)]
@@ -194,7 +194,7 @@ class ChangeTraffic:
         path: str,
         body: Any = None,
     ) -> None:
-        """Make one change and note what is possible after its answer; 409: the message is deleted."""
+        """Make one change and note the possible states after its answer; 409: the message is deleted."""
         message.busy.add(what)
         status, _ = await call_rest(rest, method, path, json=body)
         if status == 200:

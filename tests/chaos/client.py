@@ -84,17 +84,17 @@ class ChaosClient:
 
     @property
     def is_online(self) -> bool:
-        """Return True if the device is meant to be connected."""
+        """Return whether the device is meant to be connected."""
         return self._wants.is_set()
 
     @property
     def is_ready(self) -> bool:
-        """Return True if all subscriptions of the current connection are answered."""
+        """Return whether all subscriptions of the current connection are answered."""
         return self._ws is not None and not self._pending
 
     @property
     def waiting(self) -> int:
-        """Return how many messages wait for an answer."""
+        """Return the number of messages that wait for an answer."""
         return len(self.unacked) + len(self._once)
 
     @property
@@ -230,7 +230,7 @@ class ChaosClient:
                 await asyncio.sleep(SLOW_PAUSE_S)
 
     async def _tend(self) -> None:
-        """Ping, resend what is due, and give up a silent connection."""
+        """Ping, resend due messages, and give up a silent connection."""
         pinged_s = self._clock()
         while True:
             now_s = self._clock()

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class DatabaseFault(NamedTuple):
-    """What the proxy does with which commands."""
+    """The rule by which the proxy handles commands."""
 
     effect: Effect
     names: tuple[str, ...] = WRITES

@@ -100,7 +100,7 @@ class Sitter:
         self.listens = False
 
     def is_complete(self, head: int) -> bool:
-        """Return True if it received the whole room after its first seq, once and in order."""
+        """Return whether it received the whole room after its first seq, once and in order."""
         return self.began is not None and self.seqs == list(range(self.began + 1, head + 1))
 
 

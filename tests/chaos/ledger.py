@@ -215,7 +215,7 @@ class Ledger:
                 yield Violation(ViolationKind.EXPOSED, channel, item.key, item.seq, listener, what)
 
     def _working_after(self, since_s: float, for_s: float) -> float:
-        """Return when the system has worked for so long since then. It works in seconds in which it acks something.
+        """Return the time at which the system has worked for this long. Only seconds with an acknowledgement count.
 
         A ban that waits in the broker takes effect only once broker and database are back, as every message does.
         """

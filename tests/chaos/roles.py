@@ -21,7 +21,7 @@ RETRY_S = 0.5
 
 
 class CreatorCount(NamedTuple):
-    """How many creators and members a list of members showed."""
+    """The numbers of creators and members in a list of members."""
 
     at_s: float
     creators: int
@@ -66,7 +66,7 @@ class RoleTraffic:
             self.rooms.append(await RestClient(self._url, first).create_room(f"Roles {number}", "public", **fields))
 
     def activities(self, rates: TrafficRates) -> list[Activity]:
-        """Return what to do and how often."""
+        """Return the acts and their frequencies."""
         return [(self._change, rates.roles), (self._look, rates.roles)]
 
     async def settle(self) -> None:
@@ -87,7 +87,7 @@ class RoleTraffic:
         return [f"keeper{number}" for number in range(KEEPERS)]
 
     async def _is_right(self, room: str) -> bool:
-        """Have the room loaded by its owner, whatever was left unwritten, and look."""
+        """Make the owner load the room, even if records are unwritten, and look."""
         await call_rest(self._admin, "PUT", f"/v1/chatrooms/{room}/members/{self._keepers[0]}")
         await self._look_at(room)
         return bool(self._seen.get(room)) and self._seen[room][-1].is_right

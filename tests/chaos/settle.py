@@ -1,4 +1,4 @@
-"""The end of a run: wait until the system is quiet, and read what is stored."""
+"""The end of a run: wait until the system is quiet, and read the stored items."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -140,7 +140,7 @@ class Settling:
                 self._ledger.note_failure(f"memberCount is {count} of {body['pagination']['total']}", channel=room)
 
     async def queues(self, *, until_expired: bool) -> dict[str, int]:
-        """Check that all queues are empty, and with `until_expired` that none of a dead process is left."""
+        """Check that all queues are empty, and with `until_expired` that no queue of a dead process is left."""
         found: dict[str, int] = {}
 
         async def are_well() -> bool:
@@ -155,7 +155,7 @@ class Settling:
         return found
 
     def _are_of_living(self, queues: Iterable[str]) -> bool:
-        """Return True if every process has each of its queues once, and none is left of another process."""
+        """Return whether every process has each of its queues once, and none is left of another process."""
         owned = [name.rpartition(".")[0] for name in queues if OWN_QUEUE_MARK in name]  # without the connection
         owners = {name.partition(OWN_QUEUE_MARK)[2] for name in owned}
         return len(owned) == len(set(owned)) and len(owners) <= len(self._patient.names)
@@ -196,7 +196,7 @@ async def _read(rest: RestClient, path: str) -> Any:
 
 
 async def _becomes(holds: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.2) -> bool:
-    """Return True if the condition holds within `timeout_s`; a failed request counts as false."""
+    """Return whether the condition holds within `timeout_s`; a failed request counts as false."""
     with suppress(TimeoutError):
         async with asyncio.timeout(max(timeout_s, 0.1)):
             while True:

@@ -99,7 +99,7 @@ class ReplicatedSystem:
         return self.local.entries()[f"{name.upper().replace('-', '_')}_ADMIN_URL"]
 
     def is_ready(self, name: str) -> bool:
-        """Return True if a process reports ready. Blocks for up to 2 s."""
+        """Return whether a process reports ready. Blocks for up to 2 s."""
         try:
             with urllib.request.urlopen(f"{self.admin_url(name)}/readyz", timeout=2.0) as response:
                 return bool(response.status == 200)
@@ -154,7 +154,7 @@ class Patient(ReplicatedSystem):
         return [self.infrastructure.broker.url] if self.cluster is None else [one.url for one in self.cluster.members]
 
     def skew_clock(self, name: str, skew_ms: int) -> None:
-        """Set how far a process's wall clock is ahead, from its next start on."""
+        """Set the offset by which a process's wall clock is ahead, from its next start on."""
         admin_port = self.admin_url(name).rpartition(":")[2]
         (Path(self._environment["SKEW_DIR"]) / admin_port).write_text(str(skew_ms))
 

@@ -1,4 +1,4 @@
-"""A device whose user is removed from rooms or banned, and goes on trying."""
+"""A device whose user is removed from rooms or banned, and keeps trying."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ class Pauses:
 
 
 class Pulse:
-    """Sends to every room and reads of every kind at fixed rates, whatever their outcome."""
+    """Sends to every room and reads of every kind at fixed rates, regardless of their outcome."""
 
     def __init__(
         self, url: str, clients: Sequence[ChaosClient], rooms: Sequence[str], ledger: Ledger, clock: Clock

@@ -166,7 +166,7 @@ async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> 
         assert expected in err
 
 
-def test_closed_output_pipe_is_no_error(system: LocalSystem) -> None:
+def test_closed_output_pipe_is_not_an_error(system: LocalSystem) -> None:
     command = f"{sys.executable} -m gateway.cli tail EUR/USD; echo $? >&2"
     done = subprocess.run(
         ["/bin/sh", "-c", f"({command}) | head -1"],

@@ -1,4 +1,4 @@
-"""The README and the guides: their snippets run against the whole system, and what they name exists."""
+"""The README and the guides: their snippets run against the whole system, and all names in them exist."""
 
 import os
 import re

@@ -178,7 +178,7 @@ class Control:
                 if frame["type"] == "error":
                     if not frame["data"]["retryable"]:
                         raise GatewayMisbehaved(f"the control client was refused: {frame}")
-                    await self._say(ws)  # resend as a client should: a busy machine is no fault
+                    await self._say(ws)  # resend as a client should: a busy machine is not a fault
                 if frame["type"] == type_:
                     return frame
 

@@ -1,4 +1,4 @@
-"""Requirements on every answer, whatever the request."""
+"""Requirements on every answer to any request."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def check_frame(text: str) -> dict[str, Any]:
 
 
 def is_declared(type_: Any, data: Any) -> bool:
-    """Return True if the protocol declares a server frame of this type with this data."""
+    """Return whether the protocol declares a server frame of this type with this data."""
     if not isinstance(type_, str):
         return False
     for struct in SERVER_FRAMES.get(type_, ()):

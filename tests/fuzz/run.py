@@ -35,7 +35,7 @@ _BAD_LINE = re.compile(r'"level": ?"(error|critical|exception)"|Traceback|\[(err
 
 @dataclass
 class FuzzReport:
-    """What was sent and its effect on the gateway."""
+    """The frames sent, and their effect on the gateway."""
 
     seed: int
     sent: dict[str, int] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class GatewayProbe:
         return int(entries.get("GATEWAY_1_PID") or entries["GATEWAY_PID"])
 
     def is_the_same(self) -> bool:
-        """Return True if it has never died; the supervisor would have replaced it."""
+        """Return whether it has never died; the supervisor would have replaced it."""
         return self._pid_now() == self.pid and Path(f"/proc/{self.pid}").exists()
 
     def memory_bytes(self) -> int:

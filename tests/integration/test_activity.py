@@ -30,7 +30,7 @@ async def follow(client: LiveClient) -> Any:
 
 
 def of_room(frame: Frame, room_id: str) -> Any:
-    """Return what a room:activity frame tells of a room, if anything."""
+    """Return the part of a room:activity frame about a room, if there is one."""
     if frame["type"] != "room:activity":
         return None
     return next((room for room in frame["data"]["rooms"] if room["chatroomId"] == room_id), None)

@@ -234,7 +234,7 @@ async def remove(rest: RestClient, room: str, user: str) -> None:
 
 
 class Speaking:
-    """A member that goes on sending to a room; `after` holds the messages sent after its removal was answered."""
+    """A member that keeps sending to a room; `after` holds the messages sent after its removal was answered."""
 
     def __init__(self, client: LiveClient, room: str) -> None:
         self.before: set[str] = set()
@@ -285,7 +285,7 @@ async def test_message_without_majority_is_neither_acked_nor_shown(owners: Owner
 
 
 def reads_majority(command: WireCommand) -> bool:
-    """Return True if a read asks for what a majority has."""
+    """Return whether a read uses read concern majority."""
     return bool(command.document.get("readConcern", {}).get("level") == "majority")
 
 

@@ -214,7 +214,7 @@ class Rollback:
         self._rule = rule
 
     async def run(self) -> None:
-        """Remove what the first insert of the rule stored, once it was answered."""
+        """Remove the documents of the rule's first insert, once it was answered."""
         await self._rule.done()
         documents = self._rule.hits[0].document["documents"]
         await self._log.delete_many({"_id": {"$in": [document["_id"] for document in documents]}})

@@ -1,4 +1,4 @@
-"""Every fault of the database proxy, as PyMongo reports it, against what the database holds."""
+"""Every fault of the database proxy, as PyMongo reports it, against the content of the database."""
 
 import asyncio
 import time

@@ -187,7 +187,7 @@ async def test_projection_that_fails_does_not_refuse_entries_in_the_log(database
     world = ChatWorld(database)
     owner = world.route = await world.claim()
     await world.take(Turn(CREATE_BOTH))
-    for fails_at in range(3, 12):  # behind the three steps of the insert
+    for fails_at in range(3, 12):  # after the three steps of the insert
         who, what = USERS[1 + fails_at % 3], ("leave", "join")[fails_at // 3 % 2]
         await world.take(Turn((Act(what, PUBLIC, who),), fails_at, dies=False))
     assert not owner.running.done()

@@ -1,4 +1,4 @@
-"""A process whose service fails or hangs ends in bounded time, whatever its tasks do with their cancellation."""
+"""A process whose service fails or hangs ends in bounded time, even if its tasks swallow their cancellation."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from shared.process import lifecycle
 from shared.process.settings import Settings
 
 async def deaf(begun):
-    # What a library does that takes a cancellation for the end of one call.
+    # The behaviour of a library that takes a cancellation for the end of one call.
     begun.set()
     while True:
         try:

@@ -237,7 +237,7 @@ async def test_bounds_on_rooms_are_named_and_direct_rooms_are_apart(system: Limi
     indirect=True,
 )
 async def test_bounds_are_exact_for_calls_at_the_same_moment(system: Limited) -> None:
-    """The rooms are in many partitions of two replicas, none of which sees the others' commands."""
+    """The rooms are in many partitions of two replicas, and no partition sees another's commands."""
     ann, owner = system.rest("ann"), system.rest("owner", role="admin")
     answers = await asyncio.gather(*(ann.call("POST", "/v1/chatrooms", json=ROOM) for _ in range(25)))
     assert sorted(status for status, _ in answers) == [201] * 5 + [403] * 20

@@ -282,7 +282,7 @@ async def test_message_that_fills_its_frame_reaches_the_room(meet: Meet) -> None
         *('{"type": "ping", "x": NaN}', "ping", '{"type": "ping", "x": ' + "[" * 30_000, '{"type": "\\ud800"}'),
     ],
 )
-async def test_text_that_is_no_frame_is_answered_bad_frame(meet: Meet, text: str) -> None:
+async def test_invalid_frame_is_answered_bad_frame(meet: Meet, text: str) -> None:
     async with await meet("alice").live() as client:
         await client.send_text(text)
         data = error_data(await client.next("error"))
@@ -290,7 +290,7 @@ async def test_text_that_is_no_frame_is_answered_bad_frame(meet: Meet, text: str
         await still_works(client)
 
 
-async def test_text_that_is_no_symbol_is_unknown_and_refuses_no_other(meet: Meet) -> None:
+async def test_invalid_symbol_is_unknown_and_others_are_subscribed(meet: Meet) -> None:
     odd = ["M&M.NS", "x" * 33, "", "a,b\t", "EUR/USD", "é"]
     async with await meet("alice").live() as client:
         data = (await client.ask("subscribe", channel="market", symbols=odd))["data"]

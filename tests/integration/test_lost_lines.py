@@ -1,4 +1,4 @@
-"""Lines that the broker loses between two healthy connections: the last of a room, and whatever a full queue drops.
+"""Lines that the broker loses between two healthy connections: the last of a room, and those dropped by a full queue.
 
 The far gateway (or chat_service) reaches the broker through a proxy that loses chosen deliveries, or holds all of them
 until a bounded queue of the real broker is full.
@@ -169,7 +169,7 @@ async def test_lost_invitation_and_removal_arrive_with_the_head(loss: Loss) -> N
     assert [frame for frame in ben.frames if frame["type"] in ("member:invited", "unsubscribed")] == []
 
 
-async def test_lost_removal_of_a_subscriber_takes_effect_behind_the_lost_messages(loss: Loss) -> None:
+async def test_lost_removal_of_a_subscriber_takes_effect_after_the_lost_messages(loss: Loss) -> None:
     ann, rest = await loss.client(loss.near, "ann"), RestClient(loss.near, "ann")
     room = await rest.create_room(type_="private", memberIds=["ben"])
     ben = await loss.reader("ben", room)

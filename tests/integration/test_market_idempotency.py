@@ -62,7 +62,7 @@ class EventOwner:
 
 
 async def journal_expired(database: Database) -> None:
-    """Remove the journal behind the checkpoint, as the server does after MARKET_TICK_TTL_S."""
+    """Remove the journal before the checkpoint, as the server does after MARKET_TICK_TTL_S."""
     await database["market_ticks"].delete_many({})
 
 

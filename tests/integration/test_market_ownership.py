@@ -234,7 +234,7 @@ async def test_stale_cut_does_not_overwrite_newer_one(store: MarketStore, bus: B
     assert third.volume == 2.0
 
 
-async def test_owner_that_froze_before_its_claim_leaves_newer_owner_alone(
+async def test_owner_that_froze_before_its_claim_does_not_fence_off_newer_owner(
     database: Database, store: MarketStore, bus: Bus
 ) -> None:
     gate = ReadGate(database)

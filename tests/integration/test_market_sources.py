@@ -37,7 +37,7 @@ def start(amqp_url: str, mongodb_uri: str, database_name: str) -> Start:
 
 
 class Upstream:
-    """A server that speaks the published formats of two exchanges; the test decides what it sends."""
+    """A server that speaks the published formats of two exchanges; the test controls its messages."""
 
     def __init__(self) -> None:
         self.subscriptions: list[Any] = []

@@ -53,7 +53,7 @@ def frames_about(client: LiveClient, *types: str) -> list[str]:
 
 
 def unordered_lines() -> float:
-    """Return how many lines of the kind UNORDERED the gateways of this process have received."""
+    """Return the number of UNORDERED lines that the gateways of this process have received."""
     return REGISTRY.get_sample_value("gateway_deliveries_in_total", {"kind": "unordered"}) or 0.0
 
 
@@ -66,7 +66,7 @@ async def roles(person: Person, room: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("at_creation", [True, False], ids=["memberIds", "PUT"])
-async def test_every_socket_of_the_invited_is_told_once(world: TwoGateways, at_creation: bool) -> None:
+async def test_every_socket_of_the_invited_is_notified_once(world: TwoGateways, at_creation: bool) -> None:
     alice, bob = world.meet("alice"), world.meet("bob")
     bobs, (own, _) = await world.sockets(bob), await world.sockets(alice)
     before = unordered_lines()
@@ -86,7 +86,7 @@ async def test_every_socket_of_the_invited_is_told_once(world: TwoGateways, at_c
 # Removed ------------------------------------------------------------------------------------------------------------
 
 
-async def test_every_socket_of_the_removed_is_told_behind_the_removal(world: TwoGateways) -> None:
+async def test_every_socket_of_the_removed_is_notified_after_the_removal(world: TwoGateways) -> None:
     alice, bob = world.meet("alice"), world.meet("bob")
     room = await alice.create_room(type_="private", memberIds=[bob.id])
     subscribed, elsewhere = await world.sockets(bob), await world.sockets(bob)
@@ -101,7 +101,7 @@ async def test_every_socket_of_the_removed_is_told_behind_the_removal(world: Two
         assert frames_about(client, "member:left", "chat:message", "unsubscribed") == shown
 
 
-async def test_member_who_leaves_is_told_nothing(world: TwoGateways) -> None:
+async def test_member_who_leaves_is_not_notified(world: TwoGateways) -> None:
     alice, bob = world.meet("alice"), world.meet("bob")
     room = await alice.create_room(type_="private", memberIds=[bob.id])
     client, _ = await world.sockets(bob)
@@ -126,7 +126,7 @@ async def test_removed_user_who_is_invited_again_subscribes_again(world: TwoGate
     assert (await client.data("chat:message"))["messageId"] == sent["id"]
 
 
-async def test_subscriber_of_a_room_that_becomes_private_is_told(world: TwoGateways) -> None:
+async def test_subscriber_of_a_room_that_becomes_private_is_notified(world: TwoGateways) -> None:
     alice, bob, stranger = world.meet("alice"), world.meet("bob"), world.meet("stranger")
     room = await alice.create_room(memberIds=[bob.id])
     (member, _), (outsider, idle) = await world.sockets(bob), await world.sockets(stranger)
@@ -141,7 +141,7 @@ async def test_subscriber_of_a_room_that_becomes_private_is_told(world: TwoGatew
     assert frames_about(idle, "unsubscribed") == frames_about(member, "unsubscribed") == []
 
 
-async def test_subscriber_of_a_deleted_room_is_told_after_the_deletion(world: TwoGateways) -> None:
+async def test_subscriber_of_a_deleted_room_is_notified_after_the_deletion(world: TwoGateways) -> None:
     alice = world.meet("alice")
     room = await alice.create_room()
     client, idle = await world.sockets(alice)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from chat_service.mentions.grant_store import GrantStore
-from chat_service.mentions.grants import GRANTS_MAX
 from chat_service.mentions.mention_notifier import MentionNotifier
+from chat_service.mentions.sent_mention_store import SentMentionStore
+from chat_service.mentions.sent_mentions import SENT_MAX
 from chat_service.rooms.log import LogEntry
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
@@ -23,7 +23,7 @@ from tests.support.waiting import until_async
 
 @dataclass
 class EntriesOfRoom:
-    """What a follower of the logs hands over."""
+    """A batch that the log follower hands over."""
 
     entries: Sequence[LogEntry]
 
@@ -37,7 +37,7 @@ class MentionWorld:
         database = mongo.database
         self._log = LogStore(database)
         self._consumer = MentionNotifier(
-            MemberStore(database), MessageStore(database), GrantStore(database), bus, now_ms
+            MemberStore(database), MessageStore(database), SentMentionStore(database), bus, now_ms
         )
         self.room = ""
         self._handed: list[LogEntry] = []
@@ -107,18 +107,18 @@ async def test_mentioned_members_are_notified_once(world: MentionWorld) -> None:
         assert await world.inbox("ann") == []
 
 
-async def test_stranger_who_is_named_is_not_notified_nor_anyone_above_the_rate(world: MentionWorld) -> None:
+async def test_neither_mentioned_strangers_nor_mentions_above_the_rate_are_notified(world: MentionWorld) -> None:
     world.room = await world.rest("ann").create_room()
     await world.rest("ben").data("POST", f"/v1/chatrooms/{world.room}/join")
     await world.send(mentions=["stranger"])
-    for number in range(GRANTS_MAX + 2):
+    for number in range(SENT_MAX + 2):
         await world.send(message=f"{number}", mentions=["ben"])
     await world.hand_over()
     found = await until_async(
         lambda: world.rest("ben").call("GET", "/v1/notifications?limit=1"),
-        lambda answer: answer[1]["pagination"]["total"] >= GRANTS_MAX,
+        lambda answer: answer[1]["pagination"]["total"] >= SENT_MAX,
     )
-    assert found[1]["pagination"]["total"] == GRANTS_MAX
+    assert found[1]["pagination"]["total"] == SENT_MAX
     assert await world.inbox("stranger") == []
 
 

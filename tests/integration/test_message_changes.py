@@ -171,7 +171,7 @@ async def test_pins_are_listed_newest_first(room: SharedRoom) -> None:
     assert len(await room.rest("ben").data("GET", f"{room.path}/pins")) == 2
 
 
-async def test_replay_by_rev_shows_the_present(room: SharedRoom) -> None:
+async def test_replay_by_rev_shows_current_state(room: SharedRoom) -> None:
     kept, gone = await room.say("kept"), await room.say("gone")
     since = gone["rev"]
     await room.change("chat:edit", kept["messageId"], message="kept, first edit")

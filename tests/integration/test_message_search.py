@@ -1,4 +1,4 @@
-"""Message search on the real database: the index behind the log, changes of messages, budgets, paging."""
+"""Message search on the real database: the index and the log, changes of messages, budgets, paging."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -363,7 +363,7 @@ async def test_global_search_of_many_rooms_always_advances(world: SearchWorld) -
     assert sorted(found) == sorted(world.expected("euro", *names))
 
 
-async def test_global_search_refuses_what_is_no_id_of_a_message(world: SearchWorld) -> None:
+async def test_global_search_refuses_an_invalid_message_id(world: SearchWorld) -> None:
     with pytest.raises(Refusal, match="no such message"):
         await GlobalSearch(world.index, [], Wanted(needles_of("euro")), 20).run("nonsense")
 

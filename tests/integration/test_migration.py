@@ -1,8 +1,8 @@
 """The migration from 0.2, on the real database.
 
 The embedded database supports validators (`collMod`, strict and moderate), so the fence is tested as it is in MongoDB.
-What it cannot show is a user without the right to `collMod`, because it has no access control, and a read concern that
-hides writes, because it is no replica set.
+It cannot show a user without the right to `collMod`, because it has no access control, nor a read concern that
+hides writes, because it is not a replica set.
 """
 
 import asyncio
@@ -141,7 +141,7 @@ async def is_done(database: Database) -> bool:
     return bool((await database["migrations"].find_one({}) or {}).get("done"))
 
 
-# What arrives ---------------------------------------------------------------------------------------------------------
+# Migrated data --------------------------------------------------------------------------------------------------------
 
 
 async def test_public_room_keeps_counts_and_read_marks(migrated: Chat) -> None:
@@ -179,7 +179,7 @@ async def test_members_of_deleted_and_lost_rooms_are_left_out(migrated: Chat) ->
     assert LOST not in await migrated.database["room_records"].distinct("_id")
 
 
-# What continues -------------------------------------------------------------------------------------------------------
+# Continued use --------------------------------------------------------------------------------------------------------
 
 
 async def test_log_continues_after_the_last_old_message(migrated: Chat) -> None:
@@ -219,7 +219,7 @@ async def test_old_client_message_id_is_used_up_for_its_sender(migrated: Chat, u
 
 
 async def test_old_message_that_lost_its_room_repeats_nothing(chat: Chat) -> None:
-    """0.2 stores messages before their room, and was killed in between: no sender was told that they are stored."""
+    """0.2 stores messages before their room, and was killed in between: no sender received an acknowledgement."""
     await chat.old.insert_messages([old_message(LOST, 4, "lost")])
     await migrate(chat.database)
     chat.world.rooms = (LOST, chat.old.private)
@@ -233,7 +233,7 @@ async def test_old_message_that_lost_its_room_repeats_nothing(chat: Chat) -> Non
     assert [ack and (ack.message.seq, ack.repeated) for ack in acks] == [(1, False), (2, False)]
 
 
-async def test_who_left_may_come_back_and_who_was_removed_may_not(migrated: Chat) -> None:
+async def test_former_member_may_come_back_and_removed_one_may_not(migrated: Chat) -> None:
     assert await migrated.error_of(Act("join", PRIVATE, "dan")) is ErrorCode.NOT_FOUND
     assert await migrated.error_of(Act("send", PRIVATE, "dan")) is ErrorCode.NOT_FOUND
     assert await migrated.error_of(Act("join", PRIVATE, "cat")) is None
@@ -242,7 +242,7 @@ async def test_who_left_may_come_back_and_who_was_removed_may_not(migrated: Chat
     assert await migrated.member_ids("dan", migrated.old.private) == ["ann", "ben", "cat", "dan"]
 
 
-async def test_who_left_public_room_is_not_invited_to_it(migrated: Chat) -> None:
+async def test_former_member_of_public_room_is_not_invited_to_it(migrated: Chat) -> None:
     assert await migrated.database["room_members"].find_one({"roomId": migrated.old.public, "userId": "cat"}) is None
 
 
@@ -407,7 +407,7 @@ async def test_new_database_is_done_at_once(database: Database) -> None:
     assert await dump(database) == NOTHING
 
 
-async def test_room_with_more_messages_behind_than_a_batch_is_read_in_pages(chat: Chat) -> None:
+async def test_room_with_more_unrecorded_messages_than_a_batch_is_read_in_pages(chat: Chat) -> None:
     more = old_messages(chat.old.private, 40)[PRIVATE_MESSAGES:]
     await chat.old.insert_messages(more)
     await migrate(chat.database)

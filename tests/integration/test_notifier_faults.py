@@ -90,7 +90,7 @@ async def test_events_during_downtime_are_delivered_after_start(
 async def test_events_wait_while_database_refuses_writes(
     client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
-    """No input can cause the error, so no event is to blame: none becomes a dead letter, whatever the time it takes."""
+    """No input can cause the error, so no event becomes a dead letter, however long it lasts."""
     titles = [f"margin call {number}" for number in range(20)]
     async with (
         database_proxy(mongodb_uri) as proxy,

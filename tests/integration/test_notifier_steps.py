@@ -151,7 +151,7 @@ async def test_events_survive_failure_of_each_step(database: Database, *, after:
 
 
 async def _delivery_errors(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
-    """Return what is wrong with the deliveries and the stored entries."""
+    """Return the faults of the deliveries and the stored entries."""
     wrong: list[str] = []
     wanted: dict[str, list[int | None]] = {"ann": [None, 2, 4], "bob": [2, 4], "cid": [2]}
     for name, expected in wanted.items():

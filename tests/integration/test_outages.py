@@ -1,4 +1,4 @@
-"""Outages of what a gateway needs: callers fail fast, nothing piles up, nothing is done twice or late."""
+"""Outages of a gateway's dependencies: callers fail fast, nothing piles up, nothing is done twice or late."""
 
 import asyncio
 import itertools
@@ -92,7 +92,7 @@ class Seen:
         return [took_s for at_s, took_s, status in self.reads if at_s > since_s and status == 503]
 
     def first_ack_s(self, since_s: float) -> float:
-        """Return when the first send at or after `since_s` was acknowledged, in seconds after it."""
+        """Return the seconds from `since_s` until the first send at or after it was acknowledged."""
         return min(until_s - since_s for begun_s, until_s, what in self.answers if what == "ok" and begun_s >= since_s)
 
 

@@ -17,7 +17,7 @@ import pytest
 from chat_service.people.presence import Presence, PresenceTimes
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
-from gateway.live.presence import PresencePage
+from gateway.live.presence import PresenceBatch
 from shared.bus.consumer import Line
 from shared.encoding import to_json
 from tests.support.limits import HIGH_LIMITS
@@ -53,7 +53,7 @@ async def test_user_is_online_while_any_device_is(world: PresenceWorld) -> None:
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_new_and_known_users_come_and_go_in_one_page(world: PresenceWorld) -> None:
+async def test_new_and_known_users_come_and_go_in_one_batch(world: PresenceWorld) -> None:
     await world.store.change("other", ["ann", "ben"], [], 1)
     for _ in range(2):
         await world.store.change("here", ["ann", "cat", "dan"], ["ben", "eve"], 2)
@@ -70,10 +70,10 @@ async def test_duplicate_report_is_announced_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     gateway_.roster.opened("ann")
-    assert await gateway_.backend.report_presence(gateway_._command(PresencePage(), begins_lease=True))
-    page = gateway_.roster.next_page(0.0)
+    assert await gateway_.backend.report_presence(gateway_._command(PresenceBatch(), begins_lease=True))
+    batch = gateway_.roster.next_batch(0.0)
     for _ in range(3):
-        command = gateway_._command(page)
+        command = gateway_._command(batch)
         assert (await gateway_.backend.report_presence(command)).lease_is_known
     await world.expect(("room:room_1", "user:online", "ann"))
 
@@ -127,8 +127,8 @@ async def test_claimed_lease_cannot_be_renewed(world: PresenceWorld) -> None:
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
     assert await world.store.claim_expired(now_ms, "other", now_ms + TIMES.claim_ms) is None
-    renewal = gateway_._command(PresencePage())
-    for command in (renewal, gateway_._command(PresencePage(went=("ann",)))):
+    renewal = gateway_._command(PresenceBatch())
+    for command in (renewal, gateway_._command(PresenceBatch(went=("ann",)))):
         assert not (await gateway_.backend.report_presence(command)).lease_is_known
     assert not await gateway_.report()
     assert await gateway_.report()  # under another name, so that it does not wait for the sweep
@@ -174,7 +174,7 @@ async def test_another_sweeper_continues_after_crash(world: PresenceWorld) -> No
     world.clock.pass_ms(TIMES.lease_ms + 1)
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
-    await world.store.change(gateway_.node_id, [], ["ann"], now_ms)  # its first page
+    await world.store.change(gateway_.node_id, [], ["ann"], now_ms)  # its first batch
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
         await eventually(lambda: _has_lease(world, gateway_), False)
@@ -182,7 +182,7 @@ async def test_another_sweeper_continues_after_crash(world: PresenceWorld) -> No
     assert (await world.store.records(["ann"]))["ann"].last_seen_at_ms == now_ms
 
 
-async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: PresenceWorld) -> None:
+async def test_batch_written_after_the_end_of_its_lease_leaves_nothing(world: PresenceWorld) -> None:
     """The process stood still within a write, and meanwhile the gateway was swept as dead."""
     gateway_ = world.gateway()
     assert await gateway_.report()
@@ -202,7 +202,7 @@ async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: Pre
     assert await world.status("ann") == "online"
 
 
-async def test_page_written_after_the_sweep_by_a_killed_process_is_swept(world: PresenceWorld) -> None:
+async def test_batch_written_after_the_sweep_by_a_killed_process_is_swept(world: PresenceWorld) -> None:
     gateway_ = world.gateway()
     assert await gateway_.report()
     world.clock.pass_ms(TIMES.lease_ms + 1)
@@ -221,8 +221,8 @@ async def test_gateway_of_an_earlier_version_begins_its_swept_lease_again(world:
     await gateway_.opened("ann")
     world.clock.pass_ms(TIMES.lease_ms + 1)
     await world.presence.sweep_once()
-    page = gateway_._command(PresencePage(came=("ann",)), begins_lease=True)
-    assert (await gateway_.backend.report_presence(page)).lease_is_known
+    batch = gateway_._command(PresenceBatch(came=("ann",)), begins_lease=True)
+    assert (await gateway_.backend.report_presence(batch)).lease_is_known
     world.clock.pass_ms(TIMES.lease_ms - 1)
     await world.presence.sweep_once()
     assert await world.status("ann") == "online"
@@ -232,7 +232,7 @@ async def test_gateway_of_an_earlier_version_begins_its_swept_lease_again(world:
 
 
 async def test_rest_of_a_batch_is_not_written_after_a_standstill(world: PresenceWorld) -> None:
-    """Another consumer may have written later pages of these gateways."""
+    """Another consumer may have written later batches of these gateways."""
     gateways = [world.gateway(), world.gateway()]
     for one in gateways:
         assert await one.report()
@@ -243,8 +243,8 @@ async def test_rest_of_a_batch_is_not_written_after_a_standstill(world: Presence
         world.clock.pass_ms(TIMES.batch_ms)
 
     world.store.change = change_slowly  # type: ignore[method-assign]
-    pages = [one._command(PresencePage(came=(user,))) for one, user in zip(gateways, ("ann", "ben"), strict=True)]
-    await world.presence.handle([Line(to_json(page), "nowhere", "", False) for page in pages])
+    batches = [one._command(PresenceBatch(came=(user,))) for one, user in zip(gateways, ("ann", "ben"), strict=True)]
+    await world.presence.handle([Line(to_json(batch), "nowhere", "", False) for batch in batches])
     assert (await world.status("ann"), await world.status("ben")) == ("online", "offline")
 
 

@@ -1,4 +1,4 @@
-"""Announcements of presence on the real broker and database: who is told, how often, and after which crash."""
+"""Announcements of presence on the real broker and database: recipients, frequency, and crashes at each step."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def test_rooms_and_direct_partners_are_notified(world: PresenceWorld) -> N
     assert await world.rooms.active_now(["room_4"]) == {"room_4": 1}
 
 
-@pytest.mark.parametrize("step", ["begin", "mark", "finish"])
+@pytest.mark.parametrize("step", ["begin", "flag", "finish"])
 async def test_another_announcer_finishes_after_crash(world: PresenceWorld, step: str) -> None:
     await world.make_room("room_1", "ann")
     await world.gateway().opened("ann")
@@ -63,7 +63,7 @@ async def test_another_announcer_finishes_after_crash(world: PresenceWorld, step
     assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
 
 
-@pytest.mark.parametrize("step", ["mark", "finish"])
+@pytest.mark.parametrize("step", ["flag", "finish"])
 async def test_user_who_leaves_after_a_crash_is_announced_offline(world: PresenceWorld, step: str) -> None:
     """Rooms may have heard that they are online, although the crash prevented a note of it."""
     await world.make_room("room_1", "ann")
@@ -78,7 +78,7 @@ async def test_user_who_leaves_after_a_crash_is_announced_offline(world: Presenc
     assert await world.rooms.active_now(["room_1"]) == {}
 
 
-@pytest.mark.parametrize("step", ["mark", "finish"])
+@pytest.mark.parametrize("step", ["flag", "finish"])
 async def test_user_who_leaves_after_a_crash_is_announced_offline_by_another_announcer(
     world: PresenceWorld, step: str
 ) -> None:
@@ -157,7 +157,7 @@ async def test_owed_count_is_sent_by_another_announcer_after_crash(world: Presen
     await world.expect()
 
 
-@pytest.mark.parametrize("step", ["begin", "mark", "finish"])
+@pytest.mark.parametrize("step", ["begin", "flag", "finish"])
 async def test_announcer_that_stood_still_leaves_no_older_state(world: PresenceWorld, step: str) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()

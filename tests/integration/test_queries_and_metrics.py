@@ -48,7 +48,7 @@ def labels_by_series(found: list[Metric]) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Return what the services, each a separate process, and HAProxy export."""
+    """Return the metrics that the services, each a separate process, and HAProxy export."""
     directory: Path = tmp_path_factory.mktemp("metrics")
     servers = {"AMQP_URL": infrastructure.amqp_url, "MONGODB_URI": infrastructure.mongodb_uri, "GATEWAYS": "1"}
     found: list[Metric] = []

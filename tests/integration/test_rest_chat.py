@@ -852,7 +852,7 @@ async def test_only_allowed_origins_read_answers(infrastructure: Infrastructure)
             assert (cors_headers(response) == {}) is (expected is None)
 
 
-async def test_plain_options_is_no_preflight(url: str) -> None:
+async def test_plain_options_is_not_a_preflight(url: str) -> None:
     response, _ = await fetch("OPTIONS", f"{url}/v1/chatrooms")
     assert response.status == 405
 

@@ -163,7 +163,7 @@ async def test_invalid_query_is_refused_with_its_field(meet: Meet, path: str) ->
         assert (status, body["error"]["message"]) == (404, "no such message")
 
 
-async def test_before_of_another_room_is_no_message(meet: Meet) -> None:
+async def test_before_of_another_room_is_not_found(meet: Meet) -> None:
     ann = meet("ann")
     room, other = await ann.create_room(), await ann.create_room()
     (elsewhere,) = await send(ann, other, "hello there")

@@ -6,7 +6,7 @@ The tables are the specification. A number is an HTTP status, a word the code of
     nobody    shows no token                      banned   was a member, and then barred from the whole system
     outsider  never had to do with the room       removed  was a member until the creator removed them
     left      was a member and left               invited  added by the creator
-    member    is there since the room was made    admin    has the claim `role: admin`, and is no member
+    member    is there since the room was made    admin    has the claim `role: admin`, and is not a member
     mod       is a member that the creator made moderator
     heir      is a member to whom the creator handed the room over
     former    is the creator, and has handed the room over

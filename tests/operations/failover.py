@@ -1,8 +1,8 @@
-"""How long the rooms of a killed or frozen chat_service replica take no messages: `make failover`.
+"""The time for which rooms of a killed or frozen chat_service replica accept no messages: `make failover`.
 
-Two replicas run; one sender for each room sends every 25 ms, whatever the answers. One replica is killed with SIGKILL,
-or frozen with SIGSTOP for longer than its lease. The pause of a room is the longest time between two acks around the
-fault. Prints the longest pause of any room for each repetition; exits with 1 if a limit is exceeded.
+Two replicas run; one sender for each room sends every 25 ms, without waiting for answers. One replica is killed with
+SIGKILL, or frozen with SIGSTOP for longer than its lease. The pause of a room is the longest time between two acks
+around the fault. Prints the longest pause of any room for each repetition; exits with 1 if a limit is exceeded.
 """
 
 import argparse

@@ -53,7 +53,7 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
 
 
 async def settle(traders: Iterable[Trader], histories: dict[str, list[int]]) -> None:
-    """Wait until every client has everything, at most a minute; whatever is missing then is counted."""
+    """Wait until every client has everything, at most a minute; then count the missing items."""
     deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if all(len(seqs) >= len(histories[room]) for trader in traders for room, seqs in trader.seqs.items()):

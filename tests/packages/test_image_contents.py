@@ -1,4 +1,4 @@
-"""Every service starts from what the image contains: the pinned packages, the copied files, its own variables."""
+"""Every service starts from the content of the image: the pinned packages, the copied files, its own variables."""
 
 import subprocess
 import time

@@ -33,7 +33,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> FreshPython:
-    """An environment that holds the wheel and what it requires."""
+    """An environment with the wheel and its dependencies."""
     directory = tmp_path_factory.mktemp("wheel")
     environment = FreshPython(directory / "venv")
     environment.install(str(build_wheel(PACKAGE, directory)))

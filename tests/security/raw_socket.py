@@ -23,7 +23,7 @@ def raw_frame(
     masked: bool = True,
     length: int | None = None,
 ) -> bytes:
-    """Return a client frame with any bits; `length` is the length in its head, whatever the payload is."""
+    """Return a client frame with any bits; `length` is the length in its head, for any payload."""
     size = len(payload) if length is None else length
     first = (0x80 if fin else 0) | reserved << 4 | opcode
     mask_bit = 0x80 if masked else 0

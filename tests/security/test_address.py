@@ -31,7 +31,7 @@ async def test_connections_per_address_are_bounded(system: Victim) -> None:
         await LiveClient.open(url),
         await LiveClient.open(url) as second,
     ):
-        status, retry_after = await status_of(url, forwarded="198.51.100.1")  # this test is no trusted proxy
+        status, retry_after = await status_of(url, forwarded="198.51.100.1")  # this test is not a trusted proxy
         assert status == 429
         assert 1 <= int(retry_after or 0) <= 10
         await second.close()

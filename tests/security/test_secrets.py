@@ -1,4 +1,4 @@
-"""No secret in the output of a gateway, whatever clients and operators do. Real processes, all logs on."""
+"""No secret in the output of a gateway, for any input of clients and operators. Real processes, all logs on."""
 
 import asyncio
 import subprocess

@@ -110,7 +110,7 @@ class BalancedGateway(ServerProcess):
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:
-        """Return True if the gateway reports ready."""
+        """Return whether the gateway reports ready."""
         try:
             with urllib.request.urlopen(f"{self.admin_url}/readyz", timeout=PROBE_TIMEOUT_S) as response:
                 return bool(response.status == 200)

@@ -93,7 +93,7 @@ class ClusterMember(Broker):
             self.is_frozen = False
 
     def peers_running(self) -> int:
-        """Return how many running nodes this one sees, itself included; 0 without an answer."""
+        """Return the number of running nodes that this one sees, itself included; 0 without an answer."""
         try:
             return int(self.control("eval", "length(rabbit_nodes:all_running())."))
         except (CalledProcessError, TimeoutExpired):
@@ -202,7 +202,7 @@ class BrokerCluster(Startable):
             return [member.name for member in alone]
 
     def _is_whole(self) -> bool:
-        """Return True if all nodes run. A node that stayed alone is missing in every other node's view."""
+        """Return whether all nodes run. A node that stayed alone is missing in every other node's view."""
         if len(self.living()) < NODES or not all(member.is_ready() for member in self.members):
             return False
         return self.members[0].peers_running() == NODES

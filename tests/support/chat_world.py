@@ -15,7 +15,7 @@ import msgspec
 from chat_service.follower.log_follower import LogFollower
 from chat_service.follower.position_store import PositionStore
 from chat_service.partitions.commit_path import Services
-from chat_service.partitions.limits import Bounds, Limits
+from chat_service.partitions.limits import Limits, Quotas
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Partition
@@ -77,7 +77,7 @@ WAIT_S = 20.0
 T = TypeVar("T")
 _examples = itertools.count(1)
 
-# What may happen ------------------------------------------------------------------------------------------------------
+# Possible events ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class FaultyMessages(MessageStore):
 
 
 class DeliveryRecorder:
-    """What the gateways get. A dead owner sends nothing."""
+    """The lines that the gateways receive. A dead owner sends nothing."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -303,7 +303,7 @@ class ChatWorld:
         replicas = ReplicaView("node", "", PARTITIONS, 0)
         hourly = {rate: Limit(10_000, HOUR_MS) for rate in Rate}
         rates = RateLimiter(RateWindows(hourly), bus, replicas, self._clock_ms, self._clock_ms)
-        limits = Limits(rates, rooms, hourly, Bounds(10_000, 10_000))
+        limits = Limits(rates, rooms, hourly, Quotas(10_000, 10_000))
         stores = RoomStores(rooms, messages, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")

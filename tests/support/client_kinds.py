@@ -205,7 +205,7 @@ def web_client(host: NodeHost) -> Connect:
 
 
 async def within(timeout_s: float, client: ClientUnderTest, awaited: Awaitable[Any]) -> Any:
-    """Await with a deadline; the failure shows what the client has seen."""
+    """Await with a deadline; the failure shows the frames that the client has received."""
     try:
         async with asyncio.timeout(timeout_s):
             return await awaited

@@ -155,7 +155,7 @@ class FaultRule:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def takes(self, command: WireCommand) -> bool:
-        """Return True if the rule applies to the command."""
+        """Return whether the rule applies to the command."""
         return (
             not self.is_removed
             and (self.times is None or len(self.hits) < self.times)
@@ -229,7 +229,7 @@ class DatabaseProxy:
         return rule
 
     def clear(self) -> None:
-        """Remove every rule and release what is held."""
+        """Remove every rule and release held messages."""
         for rule in self._rules:
             rule.remove()
             rule.release()

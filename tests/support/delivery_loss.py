@@ -27,7 +27,7 @@ _RECEIVE_BUFFER_BYTES = 64 * 1024
 
 
 class DeliveryFilter:
-    """The frames from the broker on one connection. `feed` returns what the client receives. Pure."""
+    """The frames from the broker on one connection. `feed` returns the bytes for the client. Pure."""
 
     def __init__(self, loses: Callable[[bytes], bool]) -> None:
         self._loses = loses
@@ -37,7 +37,7 @@ class DeliveryFilter:
         self.lost = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Process what was read."""
+        """Process the bytes read."""
         data = self._waiting + data
         at, passed = 0, []
         while len(data) - at >= _HEAD_BYTES:
@@ -86,12 +86,12 @@ class LossyBroker:
 
     @property
     def lost(self) -> int:
-        """Return how many deliveries were lost."""
+        """Return the number of lost deliveries."""
         return sum(filtered.lost for filtered in self._filters)
 
     @property
     def connections(self) -> int:
-        """Return how many connections there were."""
+        """Return the number of connections so far."""
         return len(self._filters)
 
     def hold(self) -> None:
@@ -99,7 +99,7 @@ class LossyBroker:
         self._reads.clear()
 
     def resume(self) -> None:
-        """Pass on what the broker sends."""
+        """Pass on the broker's bytes."""
         self._reads.set()
 
     def listen_on(self, port: int) -> None:

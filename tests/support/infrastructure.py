@@ -41,7 +41,7 @@ class ManagedServer(Startable):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Return True if a client would be served. Blocks for up to 2 s."""
+        """Return whether a client would be served. Blocks for up to 2 s."""
 
     @property
     def pid(self) -> int:
@@ -94,7 +94,7 @@ class Broker(ManagedServer):
         self.process.start()
 
     def is_ready(self) -> bool:
-        """Return True if a client would be served. Blocks for up to 2 s."""
+        """Return whether a client would be served. Blocks for up to 2 s."""
         return self._node.is_ready()
 
     def kill(self) -> None:
@@ -121,7 +121,7 @@ class Broker(ManagedServer):
         return ended.stdout
 
     def _queue_names_are_on_disk(self) -> bool:
-        """Return True if the DETS file of the names is marked as written.
+        """Return whether the DETS file of the names is marked as written.
 
         Source: https://www.erlang.org/doc/man/dets, auto_save.
         """
@@ -157,7 +157,7 @@ class Database(ManagedServer):
         self.process.start()
 
     def is_ready(self) -> bool:
-        """Return True if a client would be served. Blocks for up to 2 s."""
+        """Return whether a client would be served. Blocks for up to 2 s."""
         return self._server.is_ready()
 
 

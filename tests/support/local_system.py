@@ -70,5 +70,5 @@ class LocalSystem(Startable):
         self.process.stop(STOP_TIMEOUT_S)
 
     def _is_ready(self) -> bool:
-        """Return True if `run.env` exists and belongs to this run; a killed run leaves its own behind."""
+        """Return whether `run.env` exists and belongs to this run; a killed run leaves its own behind."""
         return self.entries().get("SUPERVISOR_PID") == str(self.process.pid)

@@ -1,4 +1,4 @@
-"""MongoDB's wire protocol as far as a proxy needs it: message boundaries, OP_MSG commands, replies. Pure.
+"""The part of MongoDB's wire protocol that a proxy needs: message boundaries, OP_MSG commands, replies. Pure.
 
 Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
 """

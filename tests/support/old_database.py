@@ -82,7 +82,7 @@ def old_member(room_id: str, user_id: str, read_seq: int, *, active: bool = True
 
 
 def old_removed_member(room_id: str, user_id: str) -> Document:
-    """Return what 0.2 keeps of a member who was removed."""
+    """Return the document of a removed member in 0.2."""
     return {
         "_id": f"{room_id}/{user_id}",
         "roomId": room_id,

@@ -19,7 +19,7 @@ from chat_service.storage import room_store
 from chat_service.storage.room_store import RoomStore
 from gateway.backend import Backend
 from gateway.commands.router import CommandRouter
-from gateway.live.presence import PresencePage, Roster
+from gateway.live.presence import PresenceBatch, Roster
 from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
@@ -79,9 +79,9 @@ class ForgetfulStore(AnnouncementStore):
         await self._die("begin")
         return await super().begin(holder, user_ids)
 
-    async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
-        await self._die("mark")
-        await super().mark(online, offline)
+    async def set_flags(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
+        await self._die("flag")
+        await super().set_flags(online, offline)
 
     async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
         await self._die("finish")
@@ -111,24 +111,24 @@ class ReportingGateway:
     is_leased: bool = False
 
     async def report(self) -> bool:
-        """Renew the lease and send the pages that are due. Return whether the lease is known.
+        """Renew the lease and send the batches that are due. Return whether the lease is known.
 
         Otherwise the next call begins another.
         """
-        renewal = self._command(PresencePage(), begins_lease=not self.is_leased)
+        renewal = self._command(PresenceBatch(), begins_lease=not self.is_leased)
         self.is_leased = (await self.backend.report_presence(renewal)).lease_is_known
-        while self.is_leased and (page := self.roster.next_page(self.now_s)):
-            answer = await self.backend.report_presence(self._command(page))
+        while self.is_leased and (batch := self.roster.next_batch(self.now_s)):
+            answer = await self.backend.report_presence(self._command(batch))
             self.is_leased = answer.lease_is_known
             if self.is_leased:
-                self.roster.confirm(page)
+                self.roster.confirm(batch)
         if not self.is_leased:
             self.node_id = new_id(Prefix.NODE)
             self.roster.lease_lost()
         return self.is_leased
 
     async def leave(self) -> bool:
-        command = self._command(PresencePage(), is_leaving=True)
+        command = self._command(PresenceBatch(), is_leaving=True)
         return (await self.backend.report_presence(command)).lease_is_known
 
     async def opened(self, *users: str) -> None:
@@ -143,12 +143,12 @@ class ReportingGateway:
         self.now_s += 5.0
         assert await self.report()
 
-    def _command(self, page: PresencePage, *, begins_lease: bool = False, is_leaving: bool = False) -> ReportPresence:
+    def _command(self, batch: PresenceBatch, *, begins_lease: bool = False, is_leaving: bool = False) -> ReportPresence:
         return ReportPresence(
             **self.backend.head(GATEWAY),
             node_id=self.node_id,
-            came=page.came,
-            went=page.went,
+            came=batch.came,
+            went=batch.went,
             begins_lease=begins_lease,
             is_leaving=is_leaving,
         )
@@ -209,11 +209,11 @@ class PresenceWorld:
             members=effects,
         )
         await self.rooms.put_members([entry])
-        await self.store.mark_new_members({(room_id, user): False for user in users})
+        await self.store.flag_new_members({(room_id, user): False for user in users})
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:
-        """Announce what is owed, and check that exactly this was announced since the last check."""
+        """Announce owed changes, and check that exactly this was announced since the last check."""
         await self.announcer.announce()
         await self.barrier()
         assert sorted(self.announced) == sorted(announced)

@@ -88,7 +88,10 @@ class Selection(NamedTuple):
 
 
 def selections(text: str) -> list[Selection]:
-    """Return what a query selects. A label of a grouping or join counts for every metric in that part of the query."""
+    """Return the metrics and labels that a query selects.
+
+    A label of a grouping or join counts for every metric in that part of the query.
+    """
     return [*_walk(promql_parser.parse(text), frozenset())]
 
 

@@ -33,7 +33,7 @@ class ServerProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Return True if the server was started and has not ended."""
+        """Return whether the server was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:

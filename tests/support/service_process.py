@@ -29,7 +29,7 @@ class Process:
 
     @property
     def is_started(self) -> bool:
-        """Return True if the process was ever started."""
+        """Return whether the process was ever started."""
         return self._process is not None
 
     @property

@@ -1,4 +1,4 @@
-"""What starts and stops with a `with` block."""
+"""The interface of an object that a `with` block starts and stops."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType

@@ -21,7 +21,7 @@ export const DEFAULTS = Object.freeze({
 });
 
 const RETRY_MAX_MS = 10_000;
-const MESSAGES_PAUSE_MAX_MS = 60_000; // the window of the limit on messages; a longer wait is of another limit
+const MESSAGES_PAUSE_MAX_MS = 60_000; // window of the message rate limit; a longer wait belongs to another limit
 const ID_MAX_BYTES = 32; // bound on the encoded `"id":…,`
 
 export class Core {
@@ -102,7 +102,7 @@ export class Core {
     return id;
   }
 
-  /** Send a chat:send or chat:direct, in order by `orderingKey`, and resend it until it is acknowledged. */
+  /** Send a message or a change of one, in order by `orderingKey`, and resend it until it is acknowledged. */
   sendMessage(frame, orderingKey, nowMs) {
     return this.#ask(frame, { orderingKey, deadlineMs: this.#deadlineOf(nowMs) }, nowMs);
   }

@@ -24,7 +24,7 @@ export interface ActivitySubscribed {
   mentionTotal: number;
 }
 
-/** A picture, file, link or chart under its URL. The size in pixels or bytes is what the sender said. */
+/** A picture, file, link or chart under its URL. The size in pixels or bytes is as the sender stated it. */
 export interface Attachment {
   kind: 'chart' | 'file' | 'image' | 'link';
   url: string;
@@ -75,7 +75,7 @@ export interface ChatDeleted {
 /**
  * A message. `seq` counts the messages of its room, without gaps; `rev` is that of the entry that stored it.
  *
- * What there is nothing to show of is absent. A deleted message (a tombstone) has an empty text and `deletedAt`.
+ * Empty optional fields are omitted. A deleted message (a tombstone) has an empty text and `deletedAt`.
  */
 export interface ChatMessage {
   chatroomId: string;
@@ -116,7 +116,7 @@ export interface ChatReaction {
   changes?: ReactionChange[];
 }
 
-/** A message was edited. A replay shows the present text. */
+/** A message was edited. A replay shows the current text. */
 export interface ChatUpdated {
   chatroomId: string;
   rev: number;
@@ -133,9 +133,9 @@ export interface ChatroomDeleted {
 }
 
 /**
- * `recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
+ * `recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
  *
- * It is False without either, with one beyond the head of the room, and if what was missed exceeds 1,000 frames or
+ * It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
  * 8 MB. `seq` is the room's last message and `rev` the last entry of its log.
  */
 export interface ChatroomSubscribed {
@@ -292,7 +292,7 @@ export interface ReactionChange {
   added: boolean;
 }
 
-/** How many users reacted with an emoji. `mine`: the caller is one of them; only in REST. */
+/** The number of users who reacted with an emoji. `mine`: the caller is one of them; only in REST. */
 export interface ReactionCount {
   emoji: string;
   count: number;
@@ -306,7 +306,7 @@ export interface ReadMark {
   seq: number;
 }
 
-/** The message that a reply answers: its present text, the first 200 characters; empty if it is deleted. */
+/** The message that a reply answers: the first 200 characters of its current text; empty if it is deleted. */
 export interface ReplyPreview {
   messageId: string;
   userId: string;
@@ -318,13 +318,13 @@ export interface RoomActivity {
   rooms: ActiveRoom[];
 }
 
-/** How many members of a large room are online: sent at most every 5 s, instead of each member's changes. */
+/** The number of members online in a large room, sent at most every 5 s, instead of each member's changes. */
 export interface RoomPresence {
   chatroomId: string;
   activeNow: number;
 }
 
-/** The messages of a room after the caller's read mark, and how many of them mention the caller or everyone. */
+/** The messages of a room after the caller's read mark, and those among them that mention the caller or everyone. */
 export interface RoomUnread {
   chatroomId: string;
   unreadCount: number;
@@ -366,8 +366,8 @@ export interface Typing {
 /**
  * The subscription to this target has ended.
  *
- * `reason` tells why the server ended that of a room. Every socket of a user who is removed from a room receives it,
- * subscribed or not. An unsubscription that the client requested has none.
+ * `reason` states why the server ended the subscription of a room. Every socket of a user who is removed from a room
+ * receives it, subscribed or not. An unsubscription that the client requested has none.
  */
 export interface Unsubscribed {
   channel: 'chatroom' | 'notifications' | 'market' | 'community' | 'activity';

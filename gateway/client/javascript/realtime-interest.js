@@ -18,7 +18,7 @@ class Cursor {
     Object.assign(this, { position, isSubscribed, rev, head: null });
   }
 
-  /** Return the fields of a subscribe frame that resumes here. Only a rev tells edits and deletions too. */
+  /** Return the fields of a subscribe frame that resumes here. Only a rev covers edits and deletions too. */
   fields() {
     return this.rev !== null ? { sinceRev: this.rev } : this.position !== null ? { since: this.position } : {};
   }
@@ -29,7 +29,7 @@ class Cursor {
     this.#reachHead();
   }
 
-  /** Move to `rev`, unless the server does not tell it or messages before it are still to come. */
+  /** Move to `rev`, unless it is missing or messages before it are still to come. */
   noteRev(rev) {
     if (Number.isInteger(rev) && this.head === null) {
       this.rev = Math.max(rev, this.rev ?? 0);
@@ -190,7 +190,7 @@ export class Interest {
       cursor.noteRev(data.rev);
       return null;
     }
-    if (data.recovered) { // what is replayed advances the cursor one by one
+    if (data.recovered) { // replayed frames advance the cursor one by one
       if (since !== null) {
         cursor.noteHead(data.seq, data.rev);
       }

@@ -11,7 +11,7 @@ from tests.bench.jobs.listen import Listen
 from tests.bench.processes import CpuMeter, memory_bytes
 from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
-from tests.bench.worker import Job
+from tests.bench.worker import LoadJob
 
 
 def run(options: Namespace) -> ScenarioOutcome:
@@ -23,7 +23,7 @@ def run(options: Namespace) -> ScenarioOutcome:
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
     """Run on a system that is already running."""
     (room,) = bench.rooms(1)
-    jobs: list[Job] = list(listeners(bench, room, options))
+    jobs: list[LoadJob] = list(listeners(bench, room, options))
     if options.mode == "lines":
         jobs.append(Lines("publisher", bench.amqp_url, room, options.rate, options.size))
     else:

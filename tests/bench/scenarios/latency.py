@@ -9,7 +9,7 @@ from tests.bench.processes import CpuMeter
 from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios.idle import ROOM_SIZE, member
 from tests.bench.system import Bench
-from tests.bench.worker import Job
+from tests.bench.worker import LoadJob
 
 
 def run(options: Namespace) -> ScenarioOutcome:
@@ -21,7 +21,7 @@ def run(options: Namespace) -> ScenarioOutcome:
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
     """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
-    jobs: list[Job] = []
+    jobs: list[LoadJob] = []
     for process in range(options.listeners):
         users = [
             member(number, rooms, options.channels) for number in range(process, options.sockets, options.listeners)

@@ -10,7 +10,7 @@ from tests.bench.peerservers import PeerServer, RunningPeer, serving
 from tests.bench.processes import CpuMeter, total_memory
 from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios.connect import measure
-from tests.bench.worker import Job
+from tests.bench.worker import LoadJob
 
 HOST = "127.0.0.1"
 ROOM = "room_00000000000000000000000000"  # as long as a real id
@@ -19,7 +19,7 @@ ROOM = "room_00000000000000000000000000"  # as long as a real id
 def fanout(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
     """Run one publishing socket and n receiving sockets."""
     with serving(peer) as running:
-        jobs: list[Job] = list(_listeners(peer, running, options))
+        jobs: list[LoadJob] = list(_listeners(peer, running, options))
         jobs.append(
             Publish("publisher", HOST, running.port, peer.publisher(), peer.wrap, ROOM, options.rate, options.size)
         )

@@ -10,7 +10,7 @@ from tests.bench.processes import CpuMeter, memory_bytes
 from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios.fanout import listeners
 from tests.bench.system import Bench
-from tests.bench.worker import Job
+from tests.bench.worker import LoadJob
 
 
 def run(options: Namespace) -> ScenarioOutcome:
@@ -31,7 +31,7 @@ def _once(bench: Bench, options: Namespace, stuck: int) -> tuple[ScenarioOutcome
     (room,) = bench.rooms(1)
     crowds: list[Listen] = listeners(bench, room, options)
     crowds[0].stuck = stuck
-    jobs: list[Job] = [*crowds, Lines("publisher", bench.amqp_url, room, options.rate, options.size)]
+    jobs: list[LoadJob] = [*crowds, Lines("publisher", bench.amqp_url, room, options.rate, options.size)]
     gateway = bench.pids["gateway"]
     with Fleet(jobs, options.timeout) as fleet:
         fleet.wait_ready()

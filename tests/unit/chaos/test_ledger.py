@@ -212,7 +212,7 @@ def test_items_of_different_senders_or_connections_have_no_order() -> None:
     assert ledger.check() == []
 
 
-def test_item_that_was_repeated_behind_another_may_stand_behind_it() -> None:
+def test_resent_item_may_be_stored_after_a_later_one() -> None:
     ledger = stored_in_order("k2", "k1")
     for key in ("k1", "k2", "k1"):
         ledger.note_written(key, "ann", 1)

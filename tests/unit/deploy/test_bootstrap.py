@@ -1,4 +1,4 @@
-"""The preparation of a bare machine, as far as it can be tested without changing this one."""
+"""The preparation of a bare machine, tested without changing this one."""
 
 from pathlib import Path
 

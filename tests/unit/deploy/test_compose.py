@@ -1,4 +1,4 @@
-"""deploy/container/compose.yaml, as far as it can be checked without Docker."""
+"""Checks of deploy/container/compose.yaml that need no Docker."""
 
 import json
 import re

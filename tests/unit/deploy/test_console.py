@@ -52,7 +52,7 @@ def test_blocked_output_drops_and_counts_lines() -> None:
     assert "lines dropped" in lines[-2]
 
 
-def test_closed_output_is_no_error() -> None:
+def test_closed_output_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as output:

@@ -156,7 +156,7 @@ def pod_selectors(node: Any) -> list[Any]:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Return True if a selector (labels or In expressions) selects a pod."""
+    """Return whether a selector (labels or In expressions) selects a pod."""
     if "matchExpressions" in selector:
         return all(labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"])
     return selector.items() <= labels.items()

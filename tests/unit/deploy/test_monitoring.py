@@ -1,4 +1,4 @@
-"""Rules, alerts and dashboard, as far as they can be checked without a running system."""
+"""Checks of rules, alerts and dashboard that need no running system."""
 
 import re
 import subprocess

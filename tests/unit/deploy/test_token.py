@@ -58,7 +58,7 @@ def test_secret_precedence_is_environment_then_running_then_kept(tmp_path: Path)
     assert find_signing_rules({"JWT_SECRET": "given"}, tmp_path)["JWT_SECRET"] == "given"
 
 
-def test_missing_secret_tells_to_run_first(tmp_path: Path) -> None:
+def test_missing_secret_suggests_to_run_first(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="make run"):
         find_signing_rules({}, tmp_path)
 

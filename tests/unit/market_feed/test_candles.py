@@ -14,7 +14,7 @@ Disk = dict[CandleKey, Candle]
 
 
 def copy_of(candle: Candle) -> Candle:
-    """Return what a disk would: the same values in another object."""
+    """Return a copy, as if read from disk: the same values in another object."""
     return Candle(*(getattr(candle, name) for name in Candle.__struct_fields__))
 
 

@@ -1,4 +1,4 @@
-"""Which errors of the driver mean that the database is unavailable, and which that a document can never be stored."""
+"""The driver's errors: an unavailable database, or a document that can never be stored."""
 
 import pymongo.errors
 import pytest
@@ -84,7 +84,7 @@ def test_document_that_has_no_bson_passes(error: Exception) -> None:
         raise error
 
 
-def test_bulk_write_with_duplicates_alone_is_told_from_others() -> None:
+def test_duplicate_only_failure_is_detected() -> None:
     assert only_duplicates(bulk(DUPLICATE, DUPLICATE))
     assert not only_duplicates(bulk(DUPLICATE, {"index": 2, "code": 121}))
 

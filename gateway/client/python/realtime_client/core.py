@@ -32,7 +32,7 @@ from realtime_client.requests import Request, RequestFailed, Requests
 from realtime_client.status import State, Stats
 
 RETRY_MAX_S = 10.0
-MESSAGES_PAUSE_MAX_S = 60.0  # the window of the limit on messages; a longer wait is of another limit
+MESSAGES_PAUSE_MAX_S = 60.0  # window of the message rate limit; a longer wait belongs to another limit
 ID_MAX_BYTES = 32  # bound on the encoded `"id":…,`
 
 
@@ -97,7 +97,7 @@ class Core:
         return id_
 
     def send_message(self, frame: dict[str, Any], ordering_key: str, now_s: float) -> int:
-        """Send a chat:send or chat:direct, in order by `ordering_key`, and resend it until it is acknowledged."""
+        """Send a message or a change of one, in order by `ordering_key`, and resend it until it is acknowledged."""
         return self._ask(frame, now_s, ordering_key=ordering_key, deadline_s=now_s + self._options.request_timeout_s)
 
     def request(self, frame: dict[str, Any], now_s: float) -> int:

@@ -43,7 +43,7 @@ class Cursor:
         self.is_subscribed = is_subscribed
 
     def fields(self) -> dict[str, int]:
-        """Return the fields of a subscribe frame that resumes here. Only a rev tells edits and deletions too."""
+        """Return the fields of a subscribe frame that resumes here. Only a rev covers edits and deletions too."""
         if self.rev is not None:
             return {"sinceRev": self.rev}
         return {} if self.position is None else {"since": self.position}
@@ -54,7 +54,7 @@ class Cursor:
         self._reach_head()
 
     def note_rev(self, rev: int | None) -> None:
-        """Move to `rev`, unless the server does not tell it or messages before it are still to come."""
+        """Move to `rev`, unless it is missing or messages before it are still to come."""
         if rev is not None and self.head is None:
             self.rev = max(rev, self.rev or 0)
 

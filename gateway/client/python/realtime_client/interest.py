@@ -181,7 +181,7 @@ class Interest:
             cursor.position = answer.seq if before is None else before
             cursor.note_rev(answer.rev)
             return None
-        if answer.recovered:  # what is replayed advances the cursor one by one
+        if answer.recovered:  # replayed frames advance the cursor one by one
             if "since" in sent:
                 cursor.note_head(answer.seq, answer.rev)
             return None
@@ -189,7 +189,7 @@ class Interest:
         return missed_of(target, answer.seq if before is None else before, answer.seq)
 
     def accept(self, type_: str, data: Any) -> Fresh | None:
-        """Return whether a frame is new, and the gap before it; None if the application has already seen it."""
+        """Return the gap before a new frame (as `Fresh`), or None for a repeat."""
         try:
             placement = msgspec.convert(data, _Placement)
         except msgspec.ValidationError:  # a custom event that uses these names for other types

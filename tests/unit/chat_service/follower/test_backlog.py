@@ -11,7 +11,7 @@ def ready(_: str) -> bool:
 
 
 def revs(backlog: Backlog) -> list[tuple[str, list[int] | tuple[int, int]]]:
-    """Return what is taken: revs in memory, or the range to read from the log."""
+    """Return the taken entries: revs in memory, or the range to read from the log."""
     return [
         (
             span.room_id,

@@ -165,7 +165,7 @@ async def _consumers_get_every_entry(run: list[tuple[object, ...]]) -> None:
                     disk.fault_in, disk.fault = steps, fault
                 case _:
                     await owner.follow()
-        except (DeadError, Unavailable):  # an owner that cannot note what it committed ends as well
+        except (DeadError, Unavailable):  # an owner that cannot note its committed entries ends as well
             owner = Owner(disk, owner.term + 1)
     disk.fault_in = None
     await owner.follow()  # nothing else happens in the rooms: the last owner finds what waits by itself

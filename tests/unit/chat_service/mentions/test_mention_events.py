@@ -1,4 +1,4 @@
-"""Who is notified of an entry, and the events."""
+"""The recipients of an entry's notifications, and the events."""
 
 import json
 
@@ -34,7 +34,7 @@ def a_message(**fields: object) -> Message:
     return msgspec.structs.replace(message, **fields)
 
 
-def test_message_notifies_whom_it_names_and_small_rooms() -> None:
+def test_message_notifies_mentioned_users_and_small_rooms() -> None:
     named = mentioning(MessageExtras(mentions=("ben",), mention_room=True))
     assert mentioning_of(named) == Mentioning("msg_1", "r", "ann", ("ben",), True, 1)
     large = mentioning(MessageExtras(mention_room=True), NOTIFIED_MEMBERS_MAX + 1)
@@ -42,7 +42,7 @@ def test_message_notifies_whom_it_names_and_small_rooms() -> None:
     assert mentioning_of(message_at(4, "msg_1")) is None
 
 
-def test_edit_notifies_those_who_are_new_in_it() -> None:
+def test_edit_notifies_newly_mentioned_users_only() -> None:
     edited = msgspec.structs.replace(
         message_at(5, "cmd_2"),
         kind=EntryKind.EDITED,

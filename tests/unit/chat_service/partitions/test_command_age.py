@@ -1,4 +1,4 @@
-"""Ages of bodies, whatever the clocks of gateway and owner say."""
+"""Ages of bodies, for any clocks of gateway and owner."""
 
 from hypothesis import given
 from hypothesis import strategies as st

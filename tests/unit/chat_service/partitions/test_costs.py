@@ -1,4 +1,4 @@
-"""What each command costs, and the rooms that it reserves."""
+"""The costs of each command, and the rooms that it reserves."""
 
 import itertools
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from chat_service.partitions.costs import LOOK_UPS_MAX, LOOK_UPS_OF_CALLER_MAX, costs_of, pairs_to_look_up
 from chat_service.partitions.rates import MESSAGE, MINUTE_MS, Cost, Limit, Rate, RateWindows
-from chat_service.partitions.reservations import Bound, Reservation
+from chat_service.partitions.reservations import Quota, Reservation
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.room import Member, Role, Room, RoomType
 from shared.commands.chat import (
@@ -77,7 +77,7 @@ def shared(one: AnyRoomCommand) -> Cost:
 
 def cost_of(one: AnyRoomCommand, before: RoomState) -> tuple[tuple[Cost, ...], tuple[str, ...]]:
     batch = costs_of([one], {ROOM: before})
-    return batch.costs[0], tuple(one.user_id for one in batch.reservations.get(0, ()) if one.bound is Bound.JOINED)
+    return batch.costs[0], tuple(one.user_id for one in batch.reservations.get(0, ()) if one.quota is Quota.JOINED)
 
 
 def test_messages_of_members_cost_a_message() -> None:
@@ -93,7 +93,7 @@ def test_first_message_to_a_public_room_costs_a_join_too() -> None:
 
 
 def test_first_messages_of_a_batch_share_one_join_and_are_refused_together() -> None:
-    """A later one must not slip in free behind one that is refused."""
+    """A later one must not be free because an earlier one is refused."""
     commands = [send(), send(), send("cat"), command(JoinRoom)]
     batch = costs_of(commands, {ROOM: state()})
     assert batch.costs == [
@@ -214,9 +214,9 @@ def test_admins_and_services_pay_for_messages_alone(caller: Caller) -> None:
 def test_creation_reserves_its_room_for_its_creator_and_every_member() -> None:
     [reserved] = costs_of([create("ben")], {ROOM: RoomState(None)}).reservations.values()
     assert reserved == (
-        Reservation(Bound.CREATED, "ann", ROOM),
-        Reservation(Bound.JOINED, "ann", ROOM),
-        Reservation(Bound.JOINED, "ben", ROOM),
+        Reservation(Quota.CREATED, "ann", ROOM),
+        Reservation(Quota.JOINED, "ann", ROOM),
+        Reservation(Quota.JOINED, "ben", ROOM),
     )
     assert costs_of([create("ben")], {ROOM: state("ann")}).reservations == {}
 
@@ -224,5 +224,5 @@ def test_creation_reserves_its_room_for_its_creator_and_every_member() -> None:
 def test_exempt_callers_reserve_too() -> None:
     admin = Caller(user_id="admin", is_admin=True)
     assert costs_of([command(JoinRoom, admin)], {ROOM: state()}).reservations == {
-        0: (Reservation(Bound.JOINED, "admin", ROOM),)
+        0: (Reservation(Quota.JOINED, "admin", ROOM),)
     }

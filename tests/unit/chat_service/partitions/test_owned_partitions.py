@@ -1,4 +1,4 @@
-"""Which partitions a replica works on, over lost connections, newer terms and hand-overs."""
+"""The partitions that a replica works on, over lost connections, newer terms and hand-overs."""
 
 import asyncio
 import time

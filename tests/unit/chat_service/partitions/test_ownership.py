@@ -1,4 +1,4 @@
-"""What one replica concludes from the beats of all."""
+"""The conclusions of one replica from the beats of all."""
 
 from chat_service.partitions.ownership import (
     BEAT_MS,

@@ -1,10 +1,10 @@
 """Reservations of rooms: who sees whose, and how they end."""
 
-from chat_service.partitions.reservations import RESERVED_FOR_MS, Bound, Reservation, Reservations
+from chat_service.partitions.reservations import RESERVED_FOR_MS, Quota, Reservation, Reservations
 
 
 def joined(user_id: str, room_id: str) -> Reservation:
-    return Reservation(Bound.JOINED, user_id, room_id)
+    return Reservation(Quota.JOINED, user_id, room_id)
 
 
 def test_later_command_sees_the_rooms_of_earlier_ones() -> None:
@@ -13,7 +13,7 @@ def test_later_command_sees_the_rooms_of_earlier_ones() -> None:
     assert rooms.reserve(joined("ann", "r2"), 1) == ("r1",)
     assert rooms.reserve(joined("ann", "r3"), 2) == ("r1", "r2")
     assert rooms.reserve(joined("ben", "r1"), 3) == ()
-    assert rooms.reserve(Reservation(Bound.CREATED, "ann", "r4"), 3) == ()
+    assert rooms.reserve(Reservation(Quota.CREATED, "ann", "r4"), 3) == ()
 
 
 def test_command_that_arrives_again_does_not_count_itself() -> None:

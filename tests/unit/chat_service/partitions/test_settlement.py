@@ -1,4 +1,4 @@
-"""What users have paid once the commands of a batch are answered: exactly what took effect or was refused."""
+"""The charges of users once a batch is answered: exactly those of commands that took effect or were refused."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,8 +1,8 @@
-"""What is announced of users' presence, and to whom."""
+"""The announcements of users' presence: content and recipients."""
 
 import json
 
-from chat_service.people.announcements import USERS_MAX, PageSize, RoomAudience, announce, count_delivery
+from chat_service.people.announcements import USERS_MAX, BatchSize, RoomAudience, announce, count_delivery
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.rooms.room import Membership
 
@@ -36,12 +36,12 @@ def test_large_room_gets_no_frame_of_a_member() -> None:
     announcement = announce(memberships, RECORDS, rooms, 500)
     assert [delivery.channel for delivery in announcement.deliveries] == ["room:room_1"]
     assert announcement.large_rooms == {"room_2"}
-    assert announcement.marks[True] == memberships
+    assert announcement.flags[True] == memberships
 
 
 def test_correct_marks_are_not_written_again() -> None:
     memberships = [Membership("room_1", "ann", True), Membership("room_2", "ann", False)]
-    assert announce(memberships, RECORDS, {}, 500).marks == {True: [memberships[1]], False: []}
+    assert announce(memberships, RECORDS, {}, 500).flags == {True: [memberships[1]], False: []}
 
 
 def test_count_frame_names_room_and_members_online() -> None:
@@ -56,8 +56,8 @@ def test_change_is_announced_unless_the_rooms_know_it() -> None:
     assert record("ann", is_online=False, announced=None).is_changed  # an announcement may have been sent
 
 
-def test_pages_shrink_for_members_of_many_rooms_and_grow_again() -> None:
-    size = PageSize()
+def test_batches_shrink_for_members_of_many_rooms_and_grow_again() -> None:
+    size = BatchSize()
     size.shrink(500, 6)
     assert size.users == 5
     size.halve()

@@ -1,4 +1,4 @@
-"""When large rooms are sent their number of members online."""
+"""The schedule for sending large rooms their number of members online."""
 
 from itertools import pairwise
 

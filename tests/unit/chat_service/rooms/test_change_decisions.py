@@ -1,4 +1,4 @@
-"""Decisions on stored messages: who may change what, what is in effect already, and which reactions share an entry."""
+"""Decisions on stored messages: permissions, changes already in effect, and reactions that share an entry."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.rooms.change_frames import as_present, change_frame
+from chat_service.rooms.change_frames import as_current, change_frame
 from chat_service.rooms.changes import Edit, Reactions
 from chat_service.rooms.decision import Changes, PendingCommand, RoomState, Rules, Toggle
 from chat_service.rooms.decisions import decide
@@ -206,7 +206,7 @@ def test_reactions_in_a_row_share_an_entry() -> None:
     assert desk.entry.member_count == desk.room.member_count == 5
 
 
-def test_anything_between_them_parts_reactions() -> None:
+def test_interleaved_command_splits_reactions() -> None:
     desk = Desk(RoomType.PUBLIC, message(), message("msg_2", seq=2))
     join = JoinRoom(id="cmd_join", caller=Caller(user_id="ann"), room_id=ROOM, expires_at_monotonic_ms=0)
     answers = desk.ask_all(react("ann"), react("ben", message_id="msg_2"), react("ben"), join, react("cat"))
@@ -271,21 +271,21 @@ def test_room_takes_fifty_pins() -> None:
     assert desk.refused(command(PinMessage, "ann")) is ErrorCode.CONFLICT
 
 
-# What a replay shows --------------------------------------------------------------------------------------------------
+# Replays --------------------------------------------------------------------------------------------------------------
 
 
-def test_replay_shows_the_present_and_of_a_deleted_message_nothing_but_that() -> None:
+def test_replay_shows_current_state_and_only_the_deletion() -> None:
     desk = Desk()
     desk.ask(command(EditMessage, "ann", message="one"))
     first = desk.entry
     desk.ask(command(EditMessage, "ann", message="two"))
     now = desk.state.messages["msg_1"]
     assert now is not None
-    shown = as_present(first, {"msg_1": now})
+    shown = as_current(first, {"msg_1": now})
     assert shown.change is not None
     assert json.loads(change_frame(shown, shown.change))["data"]["message"] == "two"
     desk.ask(command(DeleteMessage, "ann"))
     gone = desk.state.messages["msg_1"]
     assert gone is not None
-    assert as_present(first, {"msg_1": gone}).change is None
-    assert as_present(desk.entry, {"msg_1": gone}) == desk.entry
+    assert as_current(first, {"msg_1": gone}).change is None
+    assert as_current(desk.entry, {"msg_1": gone}) == desk.entry

@@ -497,7 +497,7 @@ def test_expired_command_is_skipped(command: str) -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_refused_command_is_not_decided_behind_a_later_one_of_its_user() -> None:
+def test_refused_command_is_not_decided_after_a_later_one_of_its_user() -> None:
     chat = ChatRoom("private")
     early = on_room(LeaveRoom, STRANGER)
     assert chat.refused(early) is NOT_FOUND
@@ -655,7 +655,7 @@ class MemoryLog:
         log.append(entry)
 
     def state(self, room_id: str) -> RoomState:
-        """Return a room as its log tells it."""
+        """Return a room as its log shows it."""
         state = RoomState(None)
         for entry in self.entries.get(room_id, []):
             state.room = apply(entry, state.room)
@@ -667,7 +667,7 @@ class MemoryLog:
 
 
 class Writer:
-    """One owner: it keeps what it knows, decides, appends, delivers, and may die before any single step."""
+    """One owner: it keeps its state, decides, appends, delivers, and may die before any single step."""
 
     def __init__(self, log: MemoryLog, delivered: list[Delivery]) -> None:
         self.log = log

@@ -79,13 +79,13 @@ def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
-def test_direct_room_tells_its_two_users_alone(one: LogEntry) -> None:
+def test_direct_room_delivers_to_its_two_users_only(one: LogEntry) -> None:
     assert deliveries_of(one, ("ann", "ben")) == [
         Delivery(user_channel(user_id), DeliveryKind.DIRECT, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
     ]
 
 
-def test_message_that_joins_its_sender_shows_the_member_first() -> None:
+def test_message_by_which_its_sender_joins_shows_the_member_first() -> None:
     first, message = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), None)
     assert (first.kind, first.position) == (DeliveryKind.TRANSIENT, 0)
     assert shown(first.frame)[0] == "member:joined"
@@ -140,7 +140,7 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
         (entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), []),
     ],
 )
-def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
+def test_end_of_access_is_announced_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
     assert controls_of(one) == controls
     *before, shown_last = (one for one in deliveries_of(one, None) if one.channel == room_channel(ROOM))
     expected = [Delivery(room_channel(ROOM), DeliveryKind.CONTROL, 7, *control) for control in controls]

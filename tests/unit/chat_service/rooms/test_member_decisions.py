@@ -68,7 +68,7 @@ class RolesWorld:
         self.decide(created)
 
     def decide(self, *commands: AnyRoomCommand) -> list[Any]:
-        """Load what the commands need, decide them as one batch, and store its entries."""
+        """Load the data for the commands, decide them as one batch, and store its entries."""
         self.now_ms += 1
         state = RoomState(copy.deepcopy(self.room))
         named = {user_id for command in commands for user_id in users_of(command)}
@@ -127,7 +127,7 @@ def test_creator_and_admin_make_and_unmake_moderators(by: str) -> None:
         assert (world.newest.kind, world.newest.member_count, frame_of(world.newest)) == (EntryKind.ROLE, 2, b"")
 
 
-def test_user_who_is_no_member_is_invited_with_the_role() -> None:
+def test_non_member_is_invited_with_the_role() -> None:
     world = RolesWorld("private")
     assert world.one(add("ann", "new", "moderator")).role == "moderator"
     assert (world.newest.kind, world.roles) == (EntryKind.ADDED, {"ann": "creator", "new": "moderator"})
@@ -194,7 +194,7 @@ def grown() -> RolesWorld:
 
 
 @pytest.mark.parametrize("command", [leave("ann"), remove(ADMIN, "ann"), remove("ann", "ann")])
-def test_creator_who_goes_passes_the_room_on_in_the_same_entry(command: AnyRoomCommand) -> None:
+def test_departing_creator_passes_the_room_on_in_the_same_entry(command: AnyRoomCommand) -> None:
     world = grown()
     entries = len(world.entries)
     world.one(command)

@@ -83,7 +83,7 @@ def test_only_creator_and_admin_manage_room() -> None:
     assert refused.value.code is ErrorCode.FORBIDDEN
 
 
-def test_creator_who_handed_the_room_over_manages_it_no_longer() -> None:
+def test_former_creator_no_longer_manages_the_room() -> None:
     handed_over = room(creator_id="ben")
     check_may_manage(handed_over, BEN)
     with pytest.raises(Refusal):

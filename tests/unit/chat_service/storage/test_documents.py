@@ -17,7 +17,7 @@ rooms = st.sampled_from([ROOM, OTHER_ROOM])
 senders = st.tuples(rooms, user_ids, texts)
 
 
-def test_slash_in_user_id_is_no_separator() -> None:
+def test_slash_in_user_id_is_not_a_separator() -> None:
     assert sent_as(ROOM, "u", "x/y") != sent_as(ROOM, "u/x", "y")
     assert sent_as(ROOM, "u/x", "y") != sent_as(ROOM, "u%2Fx", "y")
 

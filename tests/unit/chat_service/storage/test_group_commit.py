@@ -81,7 +81,7 @@ def _place(entry: LogEntry) -> tuple[str, int]:
 
 
 def entry(id_: str, rev: int = 1, room_id: str = "", text: str = "") -> LogEntry:
-    """Return a message; its room is named after its id unless told otherwise."""
+    """Return a message; its room is named after its id by default."""
     room_id = room_id or f"room_of_{id_}"
     message = Message(
         id=id_,
@@ -121,7 +121,7 @@ def all_expired() -> bool:
 
 
 async def begun(room_log: RoomLogStub, inserts: int) -> None:
-    """Return once so many inserts have begun."""
+    """Return once `inserts` inserts have begun."""
     for _ in range(1_000):
         if len(room_log.inserts) >= inserts:
             return
@@ -137,7 +137,7 @@ def _resolves_at_once() -> Iterator[None]:
 
 
 async def outcomes(room_log: RoomLogStub, *groups: list[LogEntry]) -> list[BaseException | None]:
-    """Commit the first group, and the others while its insert is under way; return what each is told."""
+    """Commit the first group, and the others while its insert is under way; return the outcome of each."""
     commits = GroupCommit(room_log)
     tasks = [asyncio.ensure_future(commits.commit(group, none_expired)) for group in groups]
     await asyncio.sleep(0)  # the first insert is under way, the others wait
@@ -245,7 +245,7 @@ async def test_conflict_at_first_entry_stores_nothing_of_its_group() -> None:
     assert room_log.ids == ["x"]
 
 
-async def test_two_conflicts_of_one_insert_are_told_to_two_groups() -> None:
+async def test_two_conflicts_of_one_insert_fail_two_groups() -> None:
     room_log = RoomLogStub(*entries("x", "y"), is_gated=True)
     told = await outcomes(room_log, entries("a"), entries("x"), entries("y"), entries("b"))
     assert [type(outcome) for outcome in told] == [type(None), LogConflict, LogConflict, type(None)]
@@ -394,7 +394,7 @@ def test_logs_have_no_holes_and_outcomes_are_true(
             stored = group if outcome is None else group[: outcome.stored]
             assert {one.id for one in stored} <= set(room_log.ids)
         known = list(room_log.ids)
-        for late in tried:  # whatever is still on its way changes nothing
+        for late in tried:  # writes still in progress change nothing
             for room_id in {one.room_id for one in late}:
                 of_room = [one for one in late if one.room_id == room_id]
                 if of_room[0].rev in room_log.revs(room_id):

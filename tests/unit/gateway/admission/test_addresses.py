@@ -1,4 +1,4 @@
-"""The client's address behind proxies, and the key that it is counted under."""
+"""The client's address behind proxies, and its key in the per-address limit."""
 
 import pytest
 from hypothesis import given

@@ -106,7 +106,7 @@ def test_connections_of_a_trusted_proxy_are_not_counted_for_its_address() -> Non
     assert not connections.counts_later(PEER)
 
 
-def test_client_behind_a_proxy_and_directly_is_counted_once_for_each_connection() -> None:
+def test_proxied_and_direct_connections_are_counted_separately() -> None:
     connections = bound(max_connections_per_ip=2, trusted_proxies=(PROXY,))
     connections.count_address(PEER)
     direct = Held(connections).use()

@@ -575,7 +575,7 @@ def test_changes_beyond_the_replay_are_reported_as_missed() -> None:
     assert driver.of("missed") == [{"channel": "chatroom", "chatroomId": "room_1", "since": 4, "seq": 4}]
 
 
-def test_system_frame_with_a_seq_is_no_notification() -> None:
+def test_system_frame_with_a_seq_is_not_a_notification() -> None:
     driver = opened()
     driver.subscribe(InboxSubscription(), seq=3)
     for type_ in ("room:news", "chat:something", "member:news"):

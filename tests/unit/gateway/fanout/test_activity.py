@@ -232,7 +232,7 @@ def test_membership_that_ends_during_a_subscription_is_not_shown() -> None:
     assert activity.take_pairs() == (("ben", ROOM),)
 
 
-def test_lost_connection_withholds_all_and_the_answer_tells_the_difference() -> None:
+def test_lost_connection_withholds_all_until_requery() -> None:
     activity = Activity()
     following(activity, "ben", unread("ben", seq=1))
     activity.suspend()

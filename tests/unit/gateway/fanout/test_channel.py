@@ -102,7 +102,7 @@ def test_attempt_must_ask_again_after_a_check_began() -> None:
     assert again.got == ["1"]
 
 
-def test_joining_socket_is_no_listener() -> None:
+def test_joining_socket_is_not_a_listener() -> None:
     hub = Hub()
     again, suspended, fresh = listener(hub, "again"), listener(hub, "suspended"), RecordingSink("fresh")
     hub.suspend(ROOM, 1)

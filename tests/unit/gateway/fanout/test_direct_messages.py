@@ -265,7 +265,7 @@ direct_steps = st.lists(
 
 
 @given(direct_steps)
-@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a's channel is behind
+@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a's channel lags
 @example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # a socket subscribes while a message is in transit
 def test_direct_messages_arrive_once_in_order_for_any_interleaving(
     script: list[tuple[str, object]],

@@ -50,7 +50,7 @@ def test_eviction_waits_for_the_entry_and_those_before() -> None:
     assert (sink.got[4:], other.got) == ([], ["1", "2", "3", "4", "5"])
 
 
-def test_eviction_that_is_not_to_be_told_ends_the_subscription_silently() -> None:
+def test_eviction_without_a_reason_ends_the_subscription_silently() -> None:
     hub = Hub()
     membership, sink = rooms(hub), listener(hub, "u")
     membership.evict("r", "u", 1, None)
@@ -68,7 +68,7 @@ def test_eviction_whose_entry_was_delivered_takes_effect_at_once() -> None:
     assert ROOM not in hub.channels
 
 
-def test_repeated_eviction_spares_a_socket_that_was_admitted_since() -> None:
+def test_repeated_eviction_spares_a_socket_that_rejoined() -> None:
     hub = Hub()
     membership, sink = rooms(hub), listener(hub, "u", 5)
     membership.evict("r", "u", 4, REMOVED)
@@ -80,7 +80,7 @@ def test_repeated_eviction_spares_a_socket_that_was_admitted_since() -> None:
     assert (sink.got, sink.ended) == (["6"], [])
 
 
-def test_socket_that_went_live_behind_the_removal_stays() -> None:
+def test_socket_that_went_live_after_the_removal_stays() -> None:
     hub = Hub()
     membership, other, again = rooms(hub), listener(hub, "other"), RecordingSink("u")
     membership.evict("r", "u", 2, REMOVED)
@@ -103,7 +103,7 @@ def test_waiting_socket_is_evicted_at_once() -> None:
     assert not go_live(hub, joining, ROOM, 3, [], 0.0)
 
 
-def test_removal_is_told_once_to_sockets_that_are_not_subscribed() -> None:
+def test_unsubscribed_sockets_are_notified_of_a_removal_once() -> None:
     hub = Hub()
     membership, subscribed, elsewhere = rooms(hub), listener(hub, "u"), RecordingSink("u")
     for sink in (subscribed, elsewhere):

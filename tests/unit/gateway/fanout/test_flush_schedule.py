@@ -1,4 +1,4 @@
-"""When lanes are flushed, and how the schedule reports it."""
+"""The flushes of lanes, and their report by the schedule."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The looks inside a frame: they find what our own encoder writes, whatever a user's text contains."""
+"""The looks inside a frame: they find fields of our own encoder, for any text of a user."""
 
 import pytest
 from hypothesis import given
@@ -75,7 +75,7 @@ def test_message_is_read_whatever_its_author_and_text(
     assert found == PeekedMessage(user_id, to_iso(5).encode(), 7, tuple(mentions), everybody)
 
 
-def test_other_frames_tell_who_left_and_what_was_read() -> None:
+def test_leaver_and_read_mark_are_read_from_other_frames() -> None:
     left = frame("member:left", MemberLeftData(chatroom_id="room_1", user_id='a,"b', member_count=1))
     mark = ReadMark(chatroom_id="room_1", user_id="ann", seq=3)
     read = frame("chat:read", mark)

@@ -43,7 +43,7 @@ def test_stall_between_two_connections_refuses_nothing_of_the_next() -> None:
     assert not guard.refuses(10.2 + STALL_S)
 
 
-def test_wait_for_first_connection_is_no_stall() -> None:
+def test_wait_for_first_connection_is_not_a_stall() -> None:
     stalls: list[str] = []
     guard = StallGuard(lambda: stalls.append("stall"), 10.0)
     guard.connected(30.0)

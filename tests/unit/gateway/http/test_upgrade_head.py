@@ -33,7 +33,7 @@ def test_ordinary_request_is_read() -> None:
     assert head.getall("Unknown", ("default",)) == ("default",)
 
 
-def test_incomplete_head_and_bytes_behind_it_are_left_to_aiohttp() -> None:
+def test_incomplete_head_and_bytes_after_it_are_left_to_aiohttp() -> None:
     data = request()
     assert parse(data, LINE) is not None
     assert [end for end in range(len(data)) if parse(data[:end], LINE) is not None] == []

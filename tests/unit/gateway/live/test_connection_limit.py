@@ -20,7 +20,7 @@ _times_ms = itertools.count(1)
 
 
 class CountedSocket:
-    """A socket, as far as it is counted."""
+    """The part of a socket that the limit counts."""
 
     def __init__(self) -> None:
         self.opened_ms = next(_times_ms)

@@ -1,4 +1,4 @@
-"""The shell of one socket on a real server: what happens when something behind it fails."""
+"""The shell of one socket on a real server, when a dependency fails."""
 
 import asyncio
 import gc
@@ -86,7 +86,7 @@ async def test_internal_error_closes_with_1011_after_an_error_frame(query: str) 
 
 
 def alive() -> int:
-    """Return how many objects of connections exist."""
+    """Return the number of existing connection objects."""
     kinds = (Socket, WebSocket, FrameReader, web.RequestHandler, web.Request)
     return sum(type(one) in kinds or issubclass(type(one), web.RequestHandler) for one in gc.get_objects())
 

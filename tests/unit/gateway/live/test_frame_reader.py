@@ -111,7 +111,7 @@ def test_idle_reader_holds_no_bytes() -> None:
     assert not reader._unread
 
 
-def test_reader_holds_of_one_read_the_begun_frame_alone() -> None:
+def test_reader_keeps_only_the_incomplete_frame() -> None:
     reader = FrameReader(MAX_BYTES)
     end = text(b"end")
     reader.feed(text(b"x" * 100) * 50 + end[:5])

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 class RecordingTransport:
-    """Records what is written and whether it reads."""
+    """Records the bytes written and whether it reads."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What aiormq raises in callers that wait while a channel closes."""
+"""The errors of aiormq in callers that wait while a channel closes."""
 
 import asyncio
 

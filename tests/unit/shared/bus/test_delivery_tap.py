@@ -28,7 +28,7 @@ def delivery(channel: int, tag: str, body: bytes) -> bytes:
 
 
 def fed(splitter: DeliverySplitter, chunks: Sequence[bytes]) -> bytes:
-    """Return what is passed on to the library; bodies go to their functions."""
+    """Return the bytes passed on to the library; bodies go to their functions."""
     others = b""
     for chunk in chunks:
         passed, bodies = splitter.feed(chunk)

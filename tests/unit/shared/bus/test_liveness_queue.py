@@ -8,7 +8,7 @@ from shared.bus.liveness_queue import LivenessQueue
 
 async def test_closing_channel_proves_nothing() -> None:
     async def publish(*_: Any, **__: Any) -> None:
-        raise Exception  # as aiormq does to whoever waits for a confirm
+        raise Exception  # as aiormq does in a caller that waits for a confirm
 
     liveness = LivenessQueue("amqp://unused", "node_1")
     liveness._channel = cast(Any, SimpleNamespace(default_exchange=SimpleNamespace(publish=publish)))

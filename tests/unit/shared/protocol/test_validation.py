@@ -29,7 +29,7 @@ class Inner(msgspec.Struct, rename="camel"):
     room_id: Id
 
 
-class Body(msgspec.Struct, rename="camel"):
+class ValidatedBody(msgspec.Struct, rename="camel"):
     user_id: Id | None = None
     text: VisibleText | None = None
     client_id: ClientMessageId | None = None
@@ -38,7 +38,7 @@ class Body(msgspec.Struct, rename="camel"):
     inner: Inner | None = None
 
 
-decoder = msgspec.json.Decoder(Body)
+decoder = msgspec.json.Decoder(ValidatedBody)
 
 
 def refused(body: object) -> Refusal:
@@ -94,7 +94,7 @@ def test_invalid_json_is_malformed(body: bytes) -> None:
 @given(st.binary())
 def test_any_bytes_are_accepted_refused_or_malformed(body: bytes) -> None:
     try:
-        assert isinstance(decode(body, decoder), Body)
+        assert isinstance(decode(body, decoder), ValidatedBody)
     except (Refusal, Malformed) as error:
         assert str(error)
 
@@ -102,7 +102,7 @@ def test_any_bytes_are_accepted_refused_or_malformed(body: bytes) -> None:
 @given(st.text())
 def test_any_text_is_accepted_refused_or_malformed(body: str) -> None:
     try:
-        assert isinstance(decode(body, decoder), Body)
+        assert isinstance(decode(body, decoder), ValidatedBody)
     except (Refusal, Malformed) as error:
         assert str(error)
 

@@ -22,19 +22,19 @@ class ThrottleClock:
 def test_one_line_of_a_kind_passes_in_a_second() -> None:
     clock = ThrottleClock()
     throttle = LogThrottle(clock)
-    assert [throttle.admit("a") for _ in range(3)] == [0, None, None]
-    assert throttle.admit("b") == 0
+    assert [throttle.check("a") for _ in range(3)] == [0, None, None]
+    assert throttle.check("b") == 0
     clock.now_s += 1.0
-    assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("b")] == [2, None, 0]
+    assert [throttle.check("a"), throttle.check("a"), throttle.check("b")] == [2, None, 0]
     clock.now_s += 1.0
-    assert throttle.admit("a") == 1
+    assert throttle.check("a") == 1
 
 
 def test_number_of_kinds_is_bounded() -> None:
     throttle = LogThrottle(ThrottleClock())
     for number in range(3 * KINDS_MAX):
-        throttle.admit(number)
-        throttle.admit(number)
+        throttle.check(number)
+        throttle.check(number)
     assert len(throttle._kinds) <= KINDS_MAX
 
 

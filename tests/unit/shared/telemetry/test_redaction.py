@@ -1,4 +1,4 @@
-"""Nothing secret in a log, in either format, at any level, whatever was raised and whoever logs it."""
+"""No secret in a log, in either format, at any level, from any exception and any logger."""
 
 import json
 import subprocess

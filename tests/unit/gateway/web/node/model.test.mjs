@@ -16,7 +16,7 @@ class Server {
   outgoing = [];
   isListening = false;
 
-  /** Store a message once; tell whoever listens, again if it is stored already. */
+  /** Store a message once; notify listeners, again if it is stored already. */
   write(name) {
     if (!this.log.includes(name)) {
       this.log.push(name);
