@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -335,6 +335,7 @@ acts = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(acts)
+@example([("disconnect",), ("post", "ann", (), False), ("lose",), ("leave", "ben")])
 def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]]) -> None:
     """Lines arrive late, are lost and overtake answers; a lost entry shows by a gap or the head."""
     activity, model = Activity(), RoomModel()
