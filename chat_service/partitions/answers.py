@@ -14,7 +14,7 @@ from chat_service.partitions.settlement import outcome_of
 from chat_service.rooms.decision import Answer
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import BodyAnswered, BodyHead
-from shared.commands.chat import Sent
+from shared.commands.chat import DeleteMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import Refusal
@@ -46,6 +46,7 @@ class BodyAnswers:
         queues: list[str] = []
         verdicts: list[Answered] = []
         position = 0
+        has_deletion = False
         for body in batch:
             own = outcome.answers[position : position + len(body.jobs)]
             position += len(body.jobs)
@@ -54,6 +55,7 @@ class BodyAnswers:
             )
             for job, answer in zip(body.jobs, own, strict=True):
                 _count(job, answer)
+                has_deletion |= isinstance(job.command, DeleteMessage)
                 if job.verdict is not None:
                     outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.verdict.refusal, job.entry)
                     verdicts.append((job.command, job.verdict, outcome_of_job))
@@ -61,6 +63,8 @@ class BodyAnswers:
             deliveries += self._deliveries_of(body.head, replies)
         self._limits.settle(verdicts)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
+        if has_deletion:
+            self._dedup.forget_answers()
 
     def send_moved(self, bodies: Collection[Body]) -> None:
         """Answer "moved": another process owns the partition now."""

@@ -6,6 +6,7 @@ after a newer body. For each gateway it keeps the highest number and the whole a
     lower number     → dropped: a newer body proves that the gateway has the answer
     same, undecided  → noted: the answer will go to the newest copy's queue
     same, answered   → the answer is sent again, to this copy's queue
+    same, forgotten  → decided again: every command is resent, so it is answered from the log
     higher           → decided
 """
 
@@ -30,6 +31,7 @@ class _LastBody(NamedTuple):
     number: int
     reply_to: str
     answer: tuple[bytes, ...] | None
+    is_forgotten: bool = False
 
 
 class BodyDedup:
@@ -41,7 +43,7 @@ class BodyDedup:
     def arrive(self, head: BodyHead) -> Copy:
         """Classify an arriving body. Call `answer` for one that is NEW."""
         last = self._last.pop(head.gateway, None)
-        if last is None or head.number > last.number:
+        if last is None or head.number > last.number or (last.is_forgotten and head.number == last.number):
             self._last[head.gateway] = _LastBody(head.number, head.reply_to, None)
             while len(self._last) > GATEWAYS_MAX:
                 del self._last[next(iter(self._last))]
@@ -63,3 +65,9 @@ class BodyDedup:
     def answer_of(self, head: BodyHead) -> tuple[bytes, ...]:
         """Return the answer to a body that is ANSWERED."""
         return self._last[head.gateway].answer or ()
+
+    def forget_answers(self) -> None:
+        """Forget the answers: one may hold the text of a message that is deleted now."""
+        for gateway, last in self._last.items():
+            if last.answer is not None:
+                self._last[gateway] = last._replace(answer=None, is_forgotten=True)

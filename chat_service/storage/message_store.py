@@ -13,7 +13,7 @@ A document that is no longer in effect is kept with `active: false`, so that an 
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.change_frames import as_current
@@ -39,11 +39,14 @@ from shared.mongo import (
 
 _MAJORITY = ReadConcern("majority")
 PINS_READ_MAX = 100
-_NO_REACTIONS: Document = {"$set": {"change.changes": [], "change.counts": []}}
 _NO_MENTIONS: Document = {
     "$unset": dict.fromkeys(
         ("change.mentions", "change.mentionRoom", "change.unmentioned", "change.newlyMentioned"), ""
     )
+}
+_ERASED: dict[str, Document] = {  # by kind of entry
+    EntryKind.EDITED.value: {"$set": {"change.text": ""}, **_NO_MENTIONS},
+    EntryKind.REACTED.value: {"$set": {"change.changes": [], "change.counts": []}},
 }
 
 INDEXES: Indexes = {
@@ -212,12 +215,13 @@ class MessageStore:
 
         The entries stay readable, and the last one, the deletion, keeps that it is one.
         """
-        of_message = {"change.messageId": message_id}
         with translated():
             await self._reactions.delete_many({"messageId": message_id})
-            await self._log.update_many({**of_message, "kind": EntryKind.REACTED.value}, _NO_REACTIONS)
-            await self._log.update_many(of_message, _NO_MENTIONS)
-            await self._log.update_many({**of_message, "kind": EntryKind.EDITED.value}, {"$set": {"change.text": ""}})
+            found = await self._log.find({"change.messageId": message_id}, {"kind": 1}).to_list(None)
+        writes = [
+            UpdateOne({"_id": document["_id"]}, _ERASED.get(document["kind"], _NO_MENTIONS)) for document in found
+        ]
+        await write_each(self._log, writes)
 
     async def purge(self, room_id: str) -> None:
         """Remove the reactions, pins and mentions of a room, 500 at a time."""

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from chat_service.follower.position_store import PositionStore
 from chat_service.partitions import partition
+from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
-from chat_service.storage import group_commit, log_store
+from chat_service.storage import group_commit, log_store, repair
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
+from shared.bus.delivery import Delivery, room_channel
+from shared.bus.topology import PARTITIONS
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from tests.bench.plans import INDEXES
@@ -83,6 +87,34 @@ def stored(log: list[LogEntry]) -> list[str]:
 def inserts(*words: str) -> Any:
     """Return a predicate: the insert holds all of these words."""
     return lambda command: all(word in str(command.document) for word in words)
+
+
+# One owner ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", range(1, 8, 2))
+async def test_deletions_in_a_quiet_room_are_completed_without_their_owner_and_gateway(
+    ways: TwoWays, step: int
+) -> None:
+    world = ChatWorld(ways.direct)
+    owner = world.route = await world.claim()
+    await world.take(Turn((*CREATE_BOTH, *[Act("send", PUBLIC, "ann")] * 3)))
+    world.now_ms += 2 * repair.LOOK_BACK_MS
+    owner.fuse.left, owner.fuse.dies = step, True
+    body = world.body(*(Act("erase", PUBLIC, "ann", f"k{number}") for number in range(4)))
+    world.send(body, owner)
+    waiting: list[asyncio.Future[Any]] = [world.recorder.answered[body.number], owner.running]
+    await asyncio.wait(waiting, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    room_id = world.rooms[PUBLIC]
+    changes = [entry.change for entry in await world.room_log.after(room_id, 0)]
+    erased = [change.message_id for change in changes if isinstance(change, Erasure)]
+    touched_since = PositionStore(ways.direct).touched_since
+    sent: list[Delivery] = []
+    repairing = repair.Repair(world.store, world.messages, world.room_log, touched_since, lambda: world.now_ms)
+    await repairing.run(range(PARTITIONS), sent.extend)
+    assert [message.text for message in (await world.messages.by_id(erased)).values()] == [""] * len(erased)
+    assert bool(erased) == any(delivery.channel == room_channel(room_id) for delivery in sent)
+    await world.end()
 
 
 # Two owners -----------------------------------------------------------------------------------------------------------

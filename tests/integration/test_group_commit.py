@@ -1,6 +1,8 @@
 """Partitions on the real database, under random commands, failures between any two steps, and a second owner."""
 
 import asyncio
+import itertools
+import zlib
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -16,6 +18,7 @@ from shared.errors import ErrorCode
 from shared.mongo import Database
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import (
+    CHANGED_MESSAGES,
     CREATE_BOTH,
     PRIVATE,
     PUBLIC,
@@ -59,6 +62,12 @@ def _retries_at_once() -> Iterator[None]:
         patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.001)
         patch.setattr(partition, "RETRY_BACKOFF_FIRST_S", 0.001)
         yield
+
+
+def key_of_first_message(user: str, pattern: str) -> str:
+    """Return a key by which an act of this user changes the first message of a room."""
+    keys = map(pattern.format, itertools.count())
+    return next(key for key in keys if zlib.crc32(f"{user}{key}".encode()) % CHANGED_MESSAGES == 0)
 
 
 bounded = settings(
@@ -171,6 +180,22 @@ async def test_stale_owner_decides_nothing_that_its_successor_does_not_know(data
     assert world.route is world.owners[1]
     log = (await world.check())[world.rooms[PUBLIC]]
     assert [entry.author_id for entry in log if entry.message is not None] == ["ann", "dan", "ben"]
+
+
+@pytest.mark.parametrize("step", (3, 5))
+async def test_reaction_to_a_message_deleted_with_it_is_answered_by_the_next_owner(
+    database: Database, step: int
+) -> None:
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    await world.take(Turn((*CREATE_BOTH, *[Act("send", PUBLIC, "ann")] * 3)))
+    emoji, key = key_of_first_message("ben", ":k{}:"), key_of_first_message("ann", "e{}")
+    await world.take(Turn((Act("react", PUBLIC, "ben", emoji), Act("erase", PUBLIC, "ann", key)), step))
+    reaction, deletion = (world.recorder.replies[id_] for id_ in world.asked[-2:])
+    assert reaction.error is None
+    assert deletion.error is None
+    await world.check()
+    await world.end()
 
 
 @pytest.mark.parametrize("step", range(3), ids=("before the insert", "amid the insert", "after the insert"))

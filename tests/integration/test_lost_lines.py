@@ -152,6 +152,21 @@ async def test_lost_last_line_of_direct_room_arrives_with_its_head(loss: Loss, b
     assert [frame for frame in ben.frames if frame["type"] == "chat:message"] == []
 
 
+@pytest.mark.parametrize("change", ["chat:delete", "chat:edit"])
+async def test_lost_change_in_direct_room_reaches_socket_that_has_not_joined_it(loss: Loss, change: str) -> None:
+    ann = await loss.client(loss.near, "ann")
+    sent = (await ann.ask("chat:direct", userId="ben", message="a secret"))["data"]
+    ben = await loss.client(loss.far, "ben")  # opened after the message, which it reads over REST
+    event = {"chat:delete": "chat:deleted", "chat:edit": "chat:updated"}[change]
+    loss.broker.loses = loses(event)
+    fields = {"message": "no secret"} if change == "chat:edit" else {}
+    answer = await ann.ask(change, chatroomId=sent["chatroomId"], messageId=sent["messageId"], **fields)
+    assert answer["type"] == "chat:ack"
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    assert (await ben.data(event))["messageId"] == sent["messageId"]
+
+
 async def test_lost_invitation_and_removal_arrive_with_the_head(loss: Loss) -> None:
     rest = RestClient(loss.near, "ann")
     ben = await loss.client(loss.far, "ben")

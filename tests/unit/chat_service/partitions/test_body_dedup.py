@@ -35,6 +35,20 @@ def test_body_without_answer_lines_counts_as_answered() -> None:
     assert dedup.answer_of(head(3)) == ()
 
 
+def test_body_with_a_forgotten_answer_is_decided_again_and_older_ones_stay_stale() -> None:
+    dedup = BodyDedup()
+    dedup.arrive(head(3))
+    dedup.answer(head(3), (b"text of a deleted message",))
+    dedup.arrive(head(1, gateway="another"))
+    dedup.forget_answers()
+    assert dedup.arrive(head(2)) is Copy.STALE
+    assert dedup.arrive(head(3)) is Copy.NEW
+    assert dedup.arrive(head(3)) is Copy.UNDECIDED
+    assert dedup.arrive(head(1, gateway="another")) is Copy.UNDECIDED
+    dedup.answer(head(3), (b"a",))
+    assert dedup.arrive(head(3)) is Copy.ANSWERED
+
+
 def test_older_body_is_stale_and_changes_nothing() -> None:
     dedup = BodyDedup()
     dedup.arrive(head(3))
