@@ -9,14 +9,15 @@ after a stall it drops its connection, and with it its queue and its partitions,
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chat_service import metrics
 from chat_service.partitions.answers import moved_delivery
+from chat_service.partitions.claimed_repair import ClaimedRepair
 from chat_service.partitions.command_age import CommandAges
 from chat_service.partitions.commit_path import Services
+from chat_service.partitions.leases import Leases
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
 from chat_service.partitions.partition import Partition
@@ -34,9 +35,6 @@ from shared.waiting import is_set_within, until_next
 
 log = logs.get(__name__)
 
-LEASE_S = 5.0
-RENEW_INTERVAL_S = 1.0
-PROBE_LIMIT_S = 2.0
 STALL_MS = 1_000
 TICK_S = BEAT_MS / 1000
 ANNOUNCED_FOR_MS = 5_000  # how long beats repeat a hand-over
@@ -58,7 +56,8 @@ class OwnedPartitions:
     ) -> None:
         self._bus = bus
         self._store = store
-        self._repair = repair
+        self._leases = Leases(bus, store)
+        self._repair = ClaimedRepair(repair)
         self._services = services
         self._is_database_unavailable = is_database_unavailable
         self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
@@ -69,11 +68,7 @@ class OwnedPartitions:
         self._handed_over: dict[int, tuple[HandedOver, int]] = {}
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
         self._handing_over: set[int] = set()
-        self._unrepaired: set[int] = set()
-        self._repaired: dict[int, int] = {}  # partitions and the terms under which their records were repaired
         self._ticked_at_ms = self._now_ms()
-        self._leased_until_s = 0.0
-        metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
         metrics.CACHED_ROOMS.set_function(lambda: sum(one.cached_rooms for one in self._partitions.values()))
         self._is_leaving = False
         self._tasks = asyncio.TaskGroup()
@@ -157,8 +152,13 @@ class OwnedPartitions:
         """Beat, claim and hand over until `stop` is set, then hand everything over."""
         async with self._tasks:
             background = [
-                self._tasks.create_task(work())
-                for work in (self._renew_lease, self._write_behind, self._repair_claimed, self._refresh_periodically)
+                self._tasks.create_task(work)
+                for work in (
+                    self._leases.renew(),
+                    self._write_behind(),
+                    self._repair.run(self._terms, self._bus.send_deliveries),
+                    self._refresh_periodically(),
+                )
             ]
             while not stop.is_set():
                 if self._has_stalled():
@@ -251,7 +251,7 @@ class OwnedPartitions:
         log.info("partition_owned", node=self._bus.name, partition=number, term=term)
         self._partitions[number] = partition = Partition(number, term, self._services, self._check_term)
         self._tasks.create_task(partition.run())
-        self._unrepaired.add(number)
+        self._repair.claimed(number)
         self._beat()
 
     def _terms(self) -> dict[int, int]:
@@ -259,7 +259,7 @@ class OwnedPartitions:
 
     def repaired_terms(self) -> dict[int, int]:
         """Return the terms of the owned partitions whose records were repaired under them."""
-        return {number: term for number, term in self._terms().items() if self._repaired.get(number) == term}
+        return self._repair.repaired(self._terms())
 
     async def _check_term(self, number: int, term: int) -> None:
         """Raise StaleOwner if a majority knows a newer owner. Raises Unavailable."""
@@ -297,17 +297,8 @@ class OwnedPartitions:
             self._beat()
 
     async def _probe(self, node: str, queue: str) -> None:
-        """Treat a silent replica's queue as gone if the broker does not have it, or if the replica's lease is over."""
-        try:
-            async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
-                is_gone = await self._bus.is_gone(queue)
-            if not is_gone:
-                age_s = await self._store.lease_age_s(node)
-                is_gone = age_s is None or age_s > LEASE_S
-        except (Unavailable, TimeoutError) as error:
-            log.warning("replica_not_probed", replica=node, reason=str(error) or "no answer in time")
-            return
-        if is_gone:
+        """Treat a silent replica's queue as gone if the broker does not have it, or if its lease is over."""
+        if await self._leases.is_gone(node, queue):
             log.warning("replica_gone", replica=node)
             self.replicas.note_queue_gone(queue)
             self._tick()
@@ -324,43 +315,14 @@ class OwnedPartitions:
             queue = None if node is None else self.replicas.queue_of(node)
             await self._transfer(number, partition.term, node or "", queue or "")
         self._beat()
-        try:
-            await self._store.end_lease(self._bus.name)
-        except Unavailable as error:
-            log.warning("lease_not_ended", reason=str(error))
+        await self._leases.end()
 
     # In the background ----------------------------------------------------------------------------------------------
-
-    async def _renew_lease(self) -> None:
-        """Renew the lease each second. This task awaits nothing else, so only a frozen process lets it expire."""
-        while True:
-            asked_at_s = time.monotonic()
-            try:
-                await self._store.renew(self._bus.name)
-                self._leased_until_s = asked_at_s + LEASE_S
-            except Unavailable as error:
-                log.warning("lease_not_renewed", reason=str(error))
-            await until_next(RENEW_INTERVAL_S)
 
     async def _write_behind(self) -> None:
         while True:
             await until_next(WRITE_BEHIND_S)
             await self._services.records.write_due()
-
-    async def _repair_claimed(self) -> None:
-        while True:
-            await until_next(RENEW_INTERVAL_S)
-            if not self._unrepaired:
-                continue
-            partitions, self._unrepaired = self._unrepaired, set()
-            terms = self._terms()
-            try:
-                repaired = await self._repair.run(partitions, self._bus.send_deliveries)
-                self._repaired |= {number: terms[number] for number in partitions if number in terms}
-                log.info("records_repaired", rooms=repaired)
-            except Unavailable as error:
-                log.warning("records_not_repaired", reason=str(error))
-                self._unrepaired |= partitions
 
     async def _refresh_periodically(self) -> None:
         while True:
