@@ -39,6 +39,7 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.migration import Migration, delete_old_queues
 from chat_service.storage.purge import purge_deleted_rooms
+from chat_service.storage.recent_read import RecentRead
 from chat_service.storage.record_writer import RecordWriter
 from chat_service.storage.repair import Repair
 from chat_service.storage.room_store import RoomStore
@@ -91,8 +92,9 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         positions, indexer = PositionStore(mongo.database), SearchIndexer(index, clock.now_ms)
         mentions = MentionNotifier(rooms, messages, SentMentionStore(mongo.database), bus, clock.now_ms)
         follower = LogFollower(room_log, rooms, positions, [indexer, mentions], clock.now_ms)
+        active_now = RecentRead(GroupRead(rooms.active_now), monotonic_ms)
         services = Services(
-            RoomStores(rooms, messages, room_log, present, profiles, GroupRead(rooms.active_now)),
+            RoomStores(rooms, messages, room_log, present, profiles, active_now),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
             Limits(rates, rooms, limits, Quotas(settings.rooms_created_max, settings.rooms_joined_max)),

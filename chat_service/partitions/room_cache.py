@@ -23,12 +23,12 @@ from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
 from chat_service.rooms.requirements import creator_needed, heirs_needed, messages_of, requirements_of, users_of
 from chat_service.rooms.room import Room, RoomType
-from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
+from chat_service.storage.recent_read import RecentRead
 from chat_service.storage.repair import project
 from chat_service.storage.room_store import RoomStore
-from shared.commands.chat import AnyRoomCommand, DeleteMessage, React, SendDirect, SendMessage
+from shared.commands.chat import AnyRoomCommand, DeleteMessage, React, SendDirect, SendMessage, SubscribeRoom
 
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
@@ -42,7 +42,7 @@ class RoomStores(NamedTuple):
     room_log: LogStore
     presence: PresenceStore
     profiles: Profiles
-    active_now: GroupRead[str, int]
+    active_now: RecentRead[str, int]
 
 
 class RoomCache:
@@ -197,11 +197,16 @@ class RoomCache:
         shown = {command.room_id for command in commands if requirements_of(command).active_now}
         if not shown:
             return
+        changing = shown & {command.room_id for command in commands if not isinstance(command, SubscribeRoom)}
         naming = [command for command in commands if requirements_of(command).presence]
         named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(self._stores.active_now.get(shown), self._presence_of(named))
+        counts, recent, records = await asyncio.gather(
+            self._stores.active_now.get(changing),
+            self._stores.active_now.get(shown - changing, is_fresh=False),  # a storm counts each room once a second
+            self._presence_of(named),
+        )
         for room_id in shown:
-            states[room_id].active_now = counts.get(room_id, 0)
+            states[room_id].active_now = (counts if room_id in changing else recent).get(room_id, 0)
         for command in naming:
             for user_id in users_of(command):
                 states[command.room_id].presence[user_id] = presence_view(user_id, records.get(user_id))

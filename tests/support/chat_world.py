@@ -35,6 +35,7 @@ from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
+from chat_service.storage.recent_read import RecentRead
 from chat_service.storage.record_writer import RecordWriter
 from chat_service.storage.repair import Repair
 from chat_service.storage.room_store import RoomStore
@@ -304,7 +305,14 @@ class ChatWorld:
         hourly = {rate: Limit(10_000, HOUR_MS) for rate in Rate}
         rates = RateLimiter(RateWindows(hourly), bus, replicas, self._clock_ms, self._clock_ms)
         limits = Limits(rates, rooms, hourly, Quotas(10_000, 10_000))
-        stores = RoomStores(rooms, messages, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
+        stores = RoomStores(
+            rooms,
+            messages,
+            log,
+            PresenceStore(self.database),
+            profiles,
+            RecentRead(GroupRead(rooms.active_now), self._clock_ms),
+        )
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None

@@ -1,0 +1,39 @@
+"""Reads whose results serve again for a moment."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from typing import Generic, TypeVar
+
+from chat_service.storage.group_read import GroupRead
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEPT_MS = 1_000
+
+
+class RecentRead(Generic[K, V]):
+    """A `GroupRead` that remembers its results for a second. Bound: the keys read within the last second."""
+
+    def __init__(self, reads: GroupRead[K, V], monotonic_ms: Callable[[], int]) -> None:
+        self._reads = reads
+        self._monotonic_ms = monotonic_ms
+        self._found: OrderedDict[K, tuple[int, V | None]] = OrderedDict()  # oldest first; None: absent
+
+    async def get(self, keys: Collection[K], *, is_fresh: bool = True) -> Mapping[K, V]:
+        """Return the values of the keys that have one; those not `is_fresh` may be a second old.
+
+        Raises the errors of the read.
+        """
+        now_ms = self._monotonic_ms()
+        while self._found and next(iter(self._found.values()))[0] <= now_ms - KEPT_MS:
+            self._found.popitem(last=False)
+        kept = {} if is_fresh else {key: self._found[key][1] for key in keys if key in self._found}
+        missing = [key for key in keys if key not in kept]
+        if missing:
+            found = await self._reads.get(missing)
+            for key in missing:
+                kept[key] = found.get(key)
+                self._found[key] = now_ms, kept[key]
+                self._found.move_to_end(key)
+        return {key: value for key, value in kept.items() if value is not None}

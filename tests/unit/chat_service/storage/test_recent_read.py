@@ -1,0 +1,46 @@
+"""Reads whose results serve again for a second."""
+
+from collections.abc import Collection
+
+from chat_service.storage.group_read import GroupRead
+from chat_service.storage.recent_read import KEPT_MS, RecentRead
+
+
+class Counts:
+    """Counts by room, and the reads of them."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self.counts = {"a": 1}
+        self.reads: list[set[str]] = []
+        self.recent = RecentRead(GroupRead(self.read), lambda: self.now_ms)
+
+    async def read(self, keys: Collection[str]) -> dict[str, int]:
+        self.reads.append(set(keys))
+        return {key: self.counts[key] for key in keys if key in self.counts}
+
+
+async def test_result_serves_again_for_a_second() -> None:
+    world = Counts()
+    assert await world.recent.get(["a", "b"], is_fresh=False) == {"a": 1}
+    world.counts = {"a": 2, "b": 5}
+    world.now_ms = KEPT_MS - 1
+    assert await world.recent.get(["a", "b"], is_fresh=False) == {"a": 1}
+    world.now_ms = KEPT_MS
+    assert await world.recent.get(["a", "b"], is_fresh=False) == {"a": 2, "b": 5}
+    assert world.reads == [{"a", "b"}] * 2
+
+
+async def test_fresh_read_is_read_always_and_serves_later_ones() -> None:
+    world = Counts()
+    await world.recent.get(["a"], is_fresh=False)
+    world.counts["a"] = 2
+    assert await world.recent.get(["a"]) == {"a": 2}
+    assert await world.recent.get(["a"], is_fresh=False) == {"a": 2}
+    assert len(world.reads) == 2
+
+
+async def test_no_key_needs_no_read() -> None:
+    world = Counts()
+    assert await world.recent.get([]) == {}
+    assert world.reads == []
