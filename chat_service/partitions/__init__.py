@@ -1,7 +1,8 @@
 """Partitions: one replica owns the rooms of a partition and carries out their commands.
 
 - `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: the assignment of partitions to replicas;
-- `leases`, `claimed_repair`: whether a replica is gone; repair of the records of claimed partitions;
+- `hand_overs`, `leases`, `claimed_repair`: the next owner of a partition; whether a replica is gone; repair of the
+  records of claimed partitions;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;
 - `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: the maximum costs of commands,
   and their refunds; `limits`, `reservations`: the verdict on each command, and the quotas;

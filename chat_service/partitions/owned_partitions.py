@@ -17,6 +17,7 @@ from chat_service.partitions.answers import moved_delivery
 from chat_service.partitions.claimed_repair import ClaimedRepair
 from chat_service.partitions.command_age import CommandAges
 from chat_service.partitions.commit_path import Services
+from chat_service.partitions.hand_overs import HandOvers
 from chat_service.partitions.leases import Leases
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
@@ -27,7 +28,7 @@ from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
 from shared.commands.body import decode_body
-from shared.commands.broadcasts import Broadcast, GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat
+from shared.commands.broadcasts import Broadcast, GatewayBeat, ProfileUpdated, ReplicaBeat
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
@@ -37,7 +38,6 @@ log = logs.get(__name__)
 
 STALL_MS = 1_000
 TICK_S = BEAT_MS / 1000
-ANNOUNCED_FOR_MS = 5_000  # how long beats repeat a hand-over
 WRITE_BEHIND_S = 0.5
 REFRESH_S = 5.0
 
@@ -61,13 +61,12 @@ class OwnedPartitions:
         self._services = services
         self._is_database_unavailable = is_database_unavailable
         self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
+        self._hand_overs = HandOvers(store, replicas, bus.name, self._queue, services.monotonic_ms)
         follow_broadcasts(bus, self._on_broadcast)
         self.replicas = replicas
         self._ages = CommandAges()
         self._partitions: dict[int, Partition] = {}
-        self._handed_over: dict[int, tuple[HandedOver, int]] = {}
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
-        self._handing_over: set[int] = set()
         self._ticked_at_ms = self._now_ms()
         metrics.CACHED_ROOMS.set_function(lambda: sum(one.cached_rooms for one in self._partitions.values()))
         self._is_leaving = False
@@ -88,7 +87,7 @@ class OwnedPartitions:
         for partition in self._partitions.values():
             partition.abandon()
         self._partitions.clear()
-        self._handed_over.clear()
+        self._hand_overs.forget()
         self._measure()
 
     async def _refresh(self) -> None:
@@ -200,13 +199,11 @@ class OwnedPartitions:
         self._tasks.create_task(work).add_done_callback(lambda _: self._busy.discard(key))
 
     def _beat(self) -> None:
-        now_ms = self._now_ms()
-        self._handed_over = {number: kept for number, kept in self._handed_over.items() if kept[1] > now_ms}
         beat = ReplicaBeat(
             node=self._bus.name,
             queue=self._queue.name,
             terms=self._terms(),
-            handed_over=tuple(moved for moved, _ in self._handed_over.values()),
+            handed_over=self._hand_overs.announced(),
             is_leaving=self._is_leaving,
             database_ms=self._services.clock_ms(),
         )
@@ -237,7 +234,7 @@ class OwnedPartitions:
             return
         for number, owned in self.replicas.owners.items():
             is_mine = owned.queue == self._queue.name and owned.node == self._bus.name
-            if is_mine and number not in self._handing_over:
+            if is_mine and not self._hand_overs.is_under_way(number):
                 self._begin(number, owned.term)
         self._measure()
 
@@ -272,29 +269,9 @@ class OwnedPartitions:
         partition = self._partitions.pop(number, None)
         if partition is None:
             return
-        self._handing_over.add(number)
-        try:
-            await partition.stop()
-            await self._transfer(number, partition.term, node, queue)
-        finally:
-            self._handing_over.discard(number)
+        await self._hand_overs.hand_over(partition, node, queue)
+        self._beat()
         self._measure()
-
-    async def _transfer(self, number: int, term: int, node: str, queue: str) -> None:
-        """Record the next owner and announce it. If that fails, the record still names this process, which resumes."""
-        seen = OwnerRecord(self._bus.name, self._queue.name, term)
-        try:
-            successor = await self._store.replace(number, seen, node, queue)
-        except Unavailable as error:
-            log.warning("partition_not_handed_over", partition=number, reason=str(error))
-            return
-        if successor is None:
-            return
-        self.replicas.learn(number, successor)
-        if node:
-            moved = HandedOver(partition=number, node=node, queue=queue, term=successor.term)
-            self._handed_over[number] = (moved, self._now_ms() + ANNOUNCED_FOR_MS)
-            self._beat()
 
     async def _probe(self, node: str, queue: str) -> None:
         """Treat a silent replica's queue as gone if the broker does not have it, or if its lease is over."""
@@ -313,7 +290,8 @@ class OwnedPartitions:
         for number, partition in leaving:
             node = self.replicas.successor_of(number, self._now_ms())
             queue = None if node is None else self.replicas.queue_of(node)
-            await self._transfer(number, partition.term, node or "", queue or "")
+            await self._hand_overs.transfer(partition, node or "", queue or "")
+            self._beat()
         self._beat()
         await self._leases.end()
 
