@@ -202,6 +202,20 @@ async def test_replay_by_rev_shows_the_present(room: SharedRoom) -> None:
         assert error_of(both)[0] == "VALIDATION"
 
 
+async def test_replay_shared_with_an_earlier_reader_shows_no_deleted_text(room: SharedRoom) -> None:
+    sent = await room.say("a secret tip")
+
+    async def replayed(user_id: str, **position: int) -> list[str]:
+        async with await LiveClient.as_user(room.urls[1], user_id) as client:
+            await client.ask("subscribe", channel="chatroom", chatroomId=room.id, **position)
+            await client.barrier()
+            return [frame["data"]["message"] for frame in client.frames if frame["type"] == "chat:message"]
+
+    assert await replayed("cat", since=0) == await replayed("cat", sinceRev=0) == ["a secret tip"]
+    await room.change("chat:delete", sent["messageId"])
+    assert await replayed("dan", since=0) == await replayed("dan", sinceRev=0) == [""]
+
+
 async def test_replies_attachments_and_mentions_are_shown(room: SharedRoom) -> None:
     first = await room.say("a question about gold")
     picture = {"kind": "image", "url": "https://example.com/chart.png", "width": 640}

@@ -3,13 +3,16 @@
 import asyncio
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.fanout import replays
 from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replays, spans
 from gateway.fanout.wire import text_frame
 from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Unavailable
+from tests.support.waiting import until
 
 
 def frame_of(seq: int) -> bytes:
@@ -118,6 +121,22 @@ async def test_kept_blocks_are_bounded() -> None:
     for number in range(20):
         await history.read(number * BLOCK, (number + 1) * BLOCK)
     assert history.replays.kept_bytes <= KEPT_MAX_BYTES + 60_100 * BLOCK
+
+
+async def test_idle_gateway_forgets_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "KEPT_S", 0.001)
+    history = History(length=10)
+    await history.read(0, 10)
+    await until(lambda: history.replays.kept_bytes == 0, timeout_s=1)
+    await history.read(0, 10)
+    assert len(history.reads) == 2
+
+
+async def test_readers_that_know_of_a_change_read_again() -> None:
+    history = History(length=10)
+    for changed_rev in (0, 7, 7):
+        await history.replays.read("r", 0, 10, changed_rev)
+    assert len(history.reads) == 2
 
 
 async def test_rooms_are_read_separately() -> None:
