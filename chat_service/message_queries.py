@@ -9,7 +9,7 @@ from typing import TypeVar, assert_never
 
 import msgspec
 
-from chat_service.rooms.entry_deliveries import controls_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, frame_of, joined_frames_of
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message, message_frame, message_view
 from chat_service.rooms.room import Room, may_see
@@ -231,7 +231,7 @@ class MessageQueryHandler:
         replayed: list[EntryDeliveries] = []
         size_bytes = 0
         for rev, item in enumerate(deliveries, query.after + 1):
-            size_bytes += len(item.frame)
+            size_bytes += sum(map(len, item.frames))
             if item.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
                 break
             replayed.append(item)
@@ -264,4 +264,5 @@ def _with_mine(message: Message, user_id: str, mine: set[tuple[str, str, str]]) 
 
 def _deliveries_of(entry: LogEntry) -> EntryDeliveries:
     controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
-    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)
+    joined = tuple(frame.decode() for frame in joined_frames_of(entry))
+    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls, joined=joined)

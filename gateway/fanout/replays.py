@@ -11,16 +11,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from gateway.fanout.wire import text_frame_or_empty
-from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES
 from shared.errors import RealtimeError
 
 BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
 CONCURRENT_READS_MAX = 4
 KEPT_S = 1.0  # deleted text may stay in memory no longer
 KEPT_MAX_BYTES = 32 * 1024 * 1024
-
-Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 
 
 class Span(NamedTuple):
@@ -41,10 +38,13 @@ def spans(after: int, through: int) -> list[Span]:
 
 
 class Replayed(NamedTuple):
-    """An item as a complete WebSocket frame, and its place in the log of its room. No frame: clients do not see it."""
+    """An item as complete WebSocket frames, and its place in the log of its room. No frame: clients do not see it."""
 
     rev: int
-    frame: bytes
+    frames: tuple[bytes, ...]
+
+
+Fetch = Callable[[str, int, int], Awaitable[list[Replayed]]]
 
 
 class _Key(NamedTuple):
@@ -75,33 +75,35 @@ class Replays:
         self.kept_bytes = 0
 
     async def read(self, room_id: str, after: int, through: int, changed_rev: int) -> list[Replayed]:
-        """Return the frames of the items with `after` < position ≤ `through`, as they are since `changed_rev`.
+        """Return the items with `after` < position ≤ `through`, as they are since `changed_rev`.
 
-        There are fewer if they exceed 8 MB in total, or if some are missing. Raises Unavailable or Refusal.
+        There are fewer if clients see more than 1,000 of them or 8 MB, or if some are missing. Raises Unavailable or
+        Refusal.
         """
-        frames: list[Replayed] = []
-        size_bytes = 0
+        items: list[Replayed] = []
+        shown = size_bytes = 0
         wanted = spans(after, through)
         for first in range(0, len(wanted), CONCURRENT_READS_MAX):
             group = wanted[first : first + CONCURRENT_READS_MAX]
             parts = await asyncio.gather(*(self._read_span(room_id, changed_rev, span) for span in group))
             for span, part in zip(group, parts, strict=True):
-                size_bytes += _size_of(part)
-                if size_bytes > REPLAY_MAX_BYTES:
-                    return frames
-                frames += part
+                shown += sum(bool(item.frames) for item in part)
+                size_bytes += size_of(part)
+                if shown > REPLAY_MAX or size_bytes > REPLAY_MAX_BYTES:
+                    return items
+                items += part
                 if len(part) < span.through - span.after:
-                    return frames
-        return frames
+                    return items
+        return items
 
     async def _read_span(self, room_id: str, changed_rev: int, span: Span) -> list[Replayed]:
         key = _Key(room_id, changed_rev, span.number)
         first, last = span.after - span.number * BLOCK, span.through - span.number * BLOCK
         block = self._blocks.get(key)
         if block is not None:
-            frames = await asyncio.shield(block.reading)
-            if len(frames) >= last:
-                return frames[first:last]
+            items = await asyncio.shield(block.reading)
+            if len(items) >= last:
+                return items[first:last]
             self._forget(key, block)  # the room had fewer messages when the block was read
         block = self._blocks.get(key) or self._begin(key)
         return (await asyncio.shield(block.reading))[first:last]
@@ -115,7 +117,7 @@ class Replays:
     async def _fill(self, key: _Key, block: _Block) -> None:
         room_id, _, number = key
         try:
-            replay = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
+            items = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
         except RealtimeError as error:
             self._blocks.pop(key, None)
             block.reading.set_exception(error)
@@ -125,12 +127,8 @@ class Replays:
             self._blocks.pop(key, None)
             block.reading.cancel()
             raise
-        frames = [
-            Replayed(rev, text_frame_or_empty(bytes(frame)))
-            for rev, frame in zip(replay.revs, replay.frames, strict=True)
-        ]
-        block.reading.set_result(frames)
-        self._keep(key, block, _size_of(frames))
+        block.reading.set_result(items)
+        self._keep(key, block, size_of(items))
 
     def _keep(self, key: _Key, block: _Block, size_bytes: int) -> None:
         """Keep a block that is read until it is 1 s old, and evict the oldest ones beyond 32 MB."""
@@ -152,5 +150,6 @@ class Replays:
                 block.end.cancel()  # it refers to the block
 
 
-def _size_of(frames: list[Replayed]) -> int:
-    return sum(len(item.frame) for item in frames)
+def size_of(items: list[Replayed]) -> int:
+    """Return how large the frames of items are."""
+    return sum(len(frame) for item in items for frame in item.frames)

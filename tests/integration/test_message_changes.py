@@ -185,9 +185,10 @@ async def test_replay_by_rev_shows_the_present(room: SharedRoom) -> None:
         assert (answer["recovered"], answer["rev"]) == (True, last["rev"])
         await cat.barrier()
         assert answer["replayed"] == len(cat.frames) - len([f for f in cat.frames if "id" in f])
-        shown = [(frame["type"], frame["data"]["rev"], frame["data"].get("message")) for frame in cat.frames]
+        shown = [(frame["type"], frame["data"].get("rev"), frame["data"].get("message")) for frame in cat.frames]
         assert shown == [
             ("chat:updated", since + 1, "kept, second edit"),
+            ("member:joined", None, None),
             ("chat:reaction", since + 3, None),
             ("chat:updated", since + 4, "kept, second edit"),
             ("chat:deleted", deleted["data"]["rev"], None),
@@ -200,6 +201,28 @@ async def test_replay_by_rev_shows_the_present(room: SharedRoom) -> None:
         assert (answer["recovered"], texts) == (True, ["kept, second edit", "", "last"])
         both = await cat.ask("subscribe", channel="chatroom", chatroomId=room.id, since=0, sinceRev=0)
         assert error_of(both)[0] == "VALIDATION"
+
+
+async def test_replay_by_rev_shows_members_who_joined_by_a_message_or_reaction(room: SharedRoom) -> None:
+    since = (await room.say("welcome"))["rev"]
+    await room.ben.ask("chat:send", chatroomId=room.id, message="I post")
+    gone = await room.say("soon gone")
+    async with await LiveClient.as_user(room.urls[0], "cat") as cat:
+        await room.change("chat:react", gone["messageId"], cat, emoji=THUMB)
+    await room.change("chat:delete", gone["messageId"])
+    async with await LiveClient.as_user(room.urls[1], "dan") as dan:
+        answer = (await dan.ask("subscribe", channel="chatroom", chatroomId=room.id, sinceRev=since))["data"]
+        await dan.barrier()
+        assert [frame["type"] for frame in dan.frames] == [
+            "member:joined",
+            "chat:message",
+            "chat:message",
+            "member:joined",
+            "chat:deleted",
+        ]
+        assert answer["replayed"] == len(dan.frames)
+        joined = [frame["data"] for frame in dan.frames if frame["type"] == "member:joined"]
+        assert [(data["userId"], data["memberCount"]) for data in joined] == [("ben", 2), ("cat", 3)]
 
 
 async def test_replay_shared_with_an_earlier_reader_shows_no_deleted_text(room: SharedRoom) -> None:
