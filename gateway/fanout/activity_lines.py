@@ -79,7 +79,9 @@ class ActivityLines:
     def _apply_entry(self, room: FollowedRoom, position: int, frame: bytes) -> None:
         if position <= room.rev:
             return
-        if room.rev and position != room.rev + 1:
+        if not room.rev:
+            room.base = position - 1
+        elif position != room.rev + 1:
             self._doubt(room, position)
         room.rev = position
         if (message := message_of(frame)) is not None:
