@@ -24,6 +24,8 @@ from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveri
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.record_writer import RecordWriter
 from shared.bus.delivery import Delivery
+from shared.commands.chat import SendDirect, SendMessage
+from shared.errors import Refusal
 from shared.protocol.server_frames import TypingMark
 
 
@@ -124,7 +126,7 @@ class CommitPath:
             job.command,
             job.is_resent,
             job.is_expired(self._services.monotonic_ms()),
-            None if job.ruling is None else job.ruling.refusal,
+            _refusal_of(job),
             self._services.stores.profiles.of(job.command.caller),
         )
 
@@ -138,7 +140,7 @@ class CommitPath:
             rulings = await self._services.limits.rule([job.command for job in due], states)
             for job, ruling in zip(due, rulings, strict=True):
                 job.ruling = ruling
-        refused = [job.command for job in jobs if job.ruling is not None and job.ruling.refusal is not None]
+        refused = [job.command for job in jobs if _refusal_of(job) is not None]
         if refused:
             await self._cache.load(refused, look_up={command.id for command in refused})
 
@@ -188,6 +190,15 @@ class CommitPath:
     def end_typing(self) -> list[Delivery]:
         """Return the end of all typing: the partition stops."""
         return _ends(self._typing.all_shown())
+
+
+def _refusal_of(job: Job) -> Refusal | None:
+    """Return what the command is refused with before it makes an entry: by its caller's limits, or by the gateway."""
+    if job.ruling is not None and job.ruling.refusal is not None:
+        return job.ruling.refusal
+    command = job.command
+    found = command.refusal if isinstance(command, SendMessage | SendDirect) else None
+    return None if found is None else found.to_refusal()
 
 
 def _ends(typists: Iterable[Typist]) -> list[Delivery]:

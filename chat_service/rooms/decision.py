@@ -49,7 +49,7 @@ class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
     `is_resent`: an earlier copy may have been decided. `refusal` is raised before the command makes an entry: it
-    exceeds a limit of its caller. `profile` is the caller's current profile.
+    exceeds a limit of its caller, or the gateway refuses it. `profile` is the caller's current profile.
     """
 
     command: AnyRoomCommand
