@@ -156,7 +156,7 @@ class MessageCalls(Calls):
         sent = await self._backend.send_message(caller, chatroom_id, body, refusal)
         return await self._sent(caller, read_sent(sent))
 
-    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
+    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED, ErrorCode.NOT_FOUND)
     async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat_views.MessageView]:
         """Send a message to one user. Creates the direct room of the two users if it does not exist."""
         body.check()

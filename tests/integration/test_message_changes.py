@@ -266,6 +266,8 @@ async def test_replies_attachments_and_mentions_are_shown(room: SharedRoom) -> N
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"message": " "}, "message"),
     ({"message": "x", "replyTo": "msg_unknown"}, ""),
+    ({"message": "x", "replyTo": "no id"}, ""),
+    ({"message": "x", "replyTo": 5}, "replyTo"),
     ({"message": "x", "mentions": [f"user_{n}" for n in range(21)]}, "mentions"),
     ({"message": "x", "attachments": [{"kind": "image", "url": "http://example.com/x"}]}, "attachments[0].url"),
     ({"message": "x", "attachments": [{"kind": "image", "url": "https://me:pw@example.com"}]}, "attachments[0].url"),
@@ -284,6 +286,21 @@ async def test_bad_message_is_refused_by_name(room: SharedRoom, fields: dict[str
     status, body = await room.rest("ann").call("POST", f"{room.path}/messages", json=fields)
     assert (status, body["error"]["code"]) == ((400, code) if field else (404, code))
     assert (await room.rest("ann").data("GET", f"{room.path}/messages")) == []
+
+
+@pytest.mark.parametrize("message_id", ["msg_unknown", "no id", "x" * 129])
+async def test_malformed_id_is_answered_like_an_unknown_one(room: SharedRoom, message_id: str) -> None:
+    socket = await room.change("chat:edit", message_id, message="x")
+    assert error_of(socket) == ("NOT_FOUND", "no such message")
+    path = f"{room.path}/messages/{quote(message_id)}"
+    for method, url, body in (
+        ("PATCH", path, {"message": "x"}),
+        ("GET", f"{room.path}/messages/search?q=word&before={quote(message_id)}", None),
+        ("GET", f"/v1/search?q=word&before={quote(message_id)}", None),
+        ("POST", "/v1/messages/direct", {"userId": "ben", "message": "x", "replyTo": message_id}),
+    ):
+        status, answer = await room.rest("ann").call(method, url, json=body)
+        assert (status, answer["error"]["message"]) == (404, "no such message"), url
 
 
 async def test_stranger_cannot_be_mentioned_in_a_private_room(room: SharedRoom) -> None:
