@@ -9,7 +9,7 @@ from typing import TypeVar, assert_never
 
 import msgspec
 
-from chat_service.rooms.entry_deliveries import controls_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, frame_of, joined_frames_of
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message, message_frame, message_view
 from chat_service.rooms.room import Room, may_see
@@ -221,19 +221,27 @@ class MessageQueryHandler:
         """Return the entries of a gap, up to the first rev that a majority does not have yet."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._messages.current(await self._log.between(query.room_id, query.after, through))
-        replayed: list[EntryDeliveries] = []
-        size_bytes = 0
-        for rev, entry in enumerate(found, query.after + 1):
-            deliveries = _deliveries_of(entry)
-            size_bytes += len(deliveries.frame)
-            if entry.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
-                break
-            replayed.append(deliveries)
+        deliveries = [_deliveries_of(entry) for entry in found]
         is_deleted = False
-        if not replayed:
+        if not found or found[0].rev > query.after + 1:
             room = (await self._rooms.rooms([query.room_id])).get(query.room_id)
             is_deleted = room is not None and room.deleted
+            if room is not None and not is_deleted:
+                deliveries = [*await self._old_deliveries(room, query.after, through), *deliveries]
+        replayed: list[EntryDeliveries] = []
+        size_bytes = 0
+        for rev, item in enumerate(deliveries, query.after + 1):
+            size_bytes += sum(map(len, item.frames))
+            if item.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
+                break
+            replayed.append(item)
         return ReplayedEntries(entries=tuple(replayed), is_deleted=is_deleted)
+
+    async def _old_deliveries(self, room: Room, after: int, through: int) -> list[EntryDeliveries]:
+        """Return the messages from before the log as its entries: their rev is their seq."""
+        last = min(through, room.old_seq)
+        found = await self._log.messages_between(room.id, after + 1, last) if last > after else []
+        return [EntryDeliveries(rev=message.seq, frame=message_frame(message).decode()) for _, message in found]
 
 
 def _only(found: Sequence[T]) -> T:
@@ -256,4 +264,5 @@ def _with_mine(message: Message, user_id: str, mine: set[tuple[str, str, str]]) 
 
 def _deliveries_of(entry: LogEntry) -> EntryDeliveries:
     controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
-    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)
+    joined = tuple(frame.decode() for frame in joined_frames_of(entry))
+    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls, joined=joined)

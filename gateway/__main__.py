@@ -75,7 +75,7 @@ class GatewayParts:
         self.admission_queue = AdmissionQueue(self.pace, time.monotonic)
         queue = bus.private_queue("gateway", lambda body: self.fan_out.on_body(body))
         self.router = CommandRouter(bus, queue)
-        self.backend = backend = Backend(bus, self.router)
+        self.backend = backend = Backend(bus, self.router, spawn)
         self.keys = _published_keys(settings, verifier)
         revocations = RevocationList()
         self.revocations = RevocationListSync(

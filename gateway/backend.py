@@ -6,7 +6,9 @@ Every method raises Refusal with the service's answer, or Unavailable.
 import asyncio
 from typing import TypedDict, TypeVar
 
+from gateway.background import Spawn
 from gateway.commands.router import CommandRouter
+from gateway.known_symbols import KnownSymbols
 from shared.bus.bus import Bus
 from shared.bus.pending_requests import read_reply
 from shared.bus.topology import (
@@ -17,8 +19,8 @@ from shared.bus.topology import (
 )
 from shared.commands import chat, chat_queries, market, notifier
 from shared.commands.activity import CheckUnread, ListUnread, RoomsUnread
-from shared.commands.command import GATEWAY, Caller, ReplayedFrames, Reply, ServiceRequest
-from shared.errors import Refusal
+from shared.commands.command import GATEWAY, Caller, ReplayedFrames, Reply, ReplyError, ServiceRequest
+from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.ids import Prefix, direct_room_id, new_id
 from shared.protocol.message_input import MessageInput
 from shared.protocol.server_frames import PresenceState, ReadMark, TypingMark
@@ -55,9 +57,10 @@ def read_sent(reply: Reply) -> chat.Sent:
 class Backend:
     """Client for chat_service, market_feed and notifier over the bus."""
 
-    def __init__(self, bus: Bus, router: CommandRouter) -> None:
+    def __init__(self, bus: Bus, router: CommandRouter, spawn: Spawn) -> None:
         self._bus = bus
         self._router = router
+        self._known_symbols = KnownSymbols(lambda symbols: self.prices(GATEWAY, tuple(symbols)), spawn)
 
     async def room_command(self, command: chat.RoomCommand, reply: type[R]) -> R:
         """Send a command to the owner of its room and return the answer."""
@@ -77,8 +80,13 @@ class Backend:
 
     # Requests shared by WebSocket and REST --------------------------------------------------------------------------
 
-    def send_message(self, caller: Caller, room_id: str, message: MessageInput) -> "asyncio.Future[Reply]":
-        """Store and deliver a message. Read the reply with `read_sent`."""
+    def send_message(
+        self, caller: Caller, room_id: str, message: MessageInput, refusal: Refusal | None = None
+    ) -> "asyncio.Future[Reply]":
+        """Store and deliver a message. Read the reply with `read_sent`.
+
+        With a `refusal`, the answer is that, unless the message repeats a stored one. It is charged like a message.
+        """
         self._router.check_backlog(room_id)  # before any work: under overload most are refused
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
@@ -91,10 +99,13 @@ class Backend:
             message=message.text(),
             client_message_id=message.client_message_id,
             extras=message.extras(),
+            refusal=None if refusal is None else ReplyError.of(refusal),
         )
         return self._router.ask(command)
 
-    def send_direct(self, caller: Caller, user_id: str, message: MessageInput) -> "asyncio.Future[Reply]":
+    def send_direct(
+        self, caller: Caller, user_id: str, message: MessageInput, refusal: Refusal | None = None
+    ) -> "asyncio.Future[Reply]":
         """Store and deliver a message in the direct room of two users; see `send_message`."""
         if user_id == caller.user_id:
             raise Refusal.invalid("userId", "must be another user")
@@ -112,16 +123,21 @@ class Backend:
             message=message.text(),
             client_message_id=message.client_message_id,
             extras=message.extras(),
+            refusal=None if refusal is None else ReplyError.of(refusal),
         )
         return self._router.ask(command)
 
-    async def check_symbols(self, caller: Caller, message: MessageInput) -> None:
-        """Raise VALIDATION naming the symbols of a message that are unknown. Asks market_feed."""
+    async def refusal_of_symbols(self, message: MessageInput) -> Refusal | None:
+        """Return the refusal of a message whose symbols are unknown or cannot be looked up, for `send_message`."""
         if not message.symbols:
-            return
-        unknown = (await self.prices(caller, tuple(dict.fromkeys(message.symbols)))).unknown
-        if unknown:
-            raise Refusal.invalid("symbols", f"unknown: {', '.join(unknown)}")
+            return None
+        try:
+            unknown = await self._known_symbols.unknown(message.symbols)
+        except Refusal as refusal:
+            return refusal
+        except Unavailable as error:
+            return Refusal(ErrorCode.UNAVAILABLE, str(error))
+        return Refusal.invalid("symbols", f"unknown: {', '.join(unknown)}") if unknown else None
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """Return the room's head if the caller may subscribe to it. Raises Refusal otherwise."""

@@ -128,7 +128,7 @@ class CommitPath:
             job.command,
             job.is_resent,
             job.is_expired(self._services.monotonic_ms()),
-            None if job.verdict is None else job.verdict.refusal,
+            _refusal_of(job),
             self._services.stores.profiles.of(job.command.caller),
         )
 
@@ -200,6 +200,15 @@ class CommitPath:
     def end_typing(self) -> list[Delivery]:
         """Return the ends of all typing marks, for the stop of the partition."""
         return _ends(self._typing.all_shown())
+
+
+def _refusal_of(job: Job) -> Refusal | None:
+    """Return what the command is refused with before it makes an entry: by its caller's limits, or by the gateway."""
+    if job.verdict is not None and job.verdict.refusal is not None:
+        return job.verdict.refusal
+    command = job.command
+    found = command.refusal if isinstance(command, SendMessage | SendDirect) else None
+    return None if found is None else found.to_refusal()
 
 
 def _ends(typists: Iterable[Typist]) -> list[Delivery]:

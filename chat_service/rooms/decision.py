@@ -48,8 +48,8 @@ DEFAULT_RULES = Rules()
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `refusal`: the command exceeds a limit of its caller; it is
-    raised before the command makes an entry. `profile` is the caller's current profile.
+    `is_resent`: an earlier copy may have been decided. `refusal`: the command exceeds a limit of its caller, or its
+    gateway refuses it; it is raised before the command makes an entry. `profile` is the caller's current profile.
     """
 
     command: AnyRoomCommand

@@ -42,7 +42,7 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
             for user_id in direct
         ]
     channel = room_channel(entry.room_id)
-    joined = _joined_frames(entry) if entry.kind in _JOINING_BY_THE_WAY else []
+    joined = joined_frames_of(entry)
     deliveries = own_deliveries_of(entry)
     deliveries += [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
     deliveries += [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
@@ -130,6 +130,12 @@ def frame_of(entry: LogEntry) -> bytes:
             return frame("chatroom:updated", changed)
         case _:
             return b""
+
+
+def joined_frames_of(entry: LogEntry) -> list[bytes]:
+    """Return `member:joined` of the users whom a message or a reaction made members; direct rooms send none."""
+    creates_direct = entry.settings is not None and entry.settings.direct is not None
+    return _joined_frames(entry) if entry.kind in _JOINING_BY_THE_WAY and not creates_direct else []
 
 
 def _joined_frames(entry: LogEntry) -> list[bytes]:

@@ -89,7 +89,11 @@ def subscribe(decision: Decision) -> RoomHead:
     """Return the head of the log, from which the caller may listen."""
     room = decision.visible_room()
     return RoomHead(
-        seq=room.last_seq, rev=room.rev, active_now=decision.state.active_now, is_direct=room.direct is not None
+        seq=room.last_seq,
+        rev=room.rev,
+        active_now=decision.state.active_now,
+        is_direct=room.direct is not None,
+        changed_rev=room.changed_rev,
     )
 
 

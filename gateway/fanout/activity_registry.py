@@ -50,7 +50,7 @@ class ActivityRegistry:
             self.ask(user, room.id, room.base)
         if count.rev > room.rev:
             user.ahead[room] = count.rev
-        is_known, is_doubtful = room in user.rooms, room in user.doubtful
+        is_known = room in user.rooms
         before = user.rooms.get(room, 0), user.mentions.get(room, 0)
         user.rooms[room] = max(count.read_seq, before[0])
         user.set_mentions(room, count.mention_count)
@@ -60,10 +60,18 @@ class ActivityRegistry:
         if count.seq > room.latest:
             room.latest, room.at = count.seq, newest_time(count)
             self.note_changed(room)
-        elif is_doubtful or not is_known:
-            self.note_changed(room)
+        elif room.latest:
+            self._show_unseen(user, room, is_new=not is_known)
         if not is_known or before != (user.rooms[room], count.mention_count):
             self.owe(user, room)
+
+    def _show_unseen(self, user: ActivityUser, room: FollowedRoom, *, is_new: bool) -> None:
+        """Show a user's sockets a room with messages that is new to them, or that changed while it was in doubt."""
+        for follower in user.followers:
+            if is_new:
+                follower.unseen[room] = None
+            if room in follower.unseen:
+                self.waiting[follower] = None
 
     def leave(self, user: ActivityUser, room: FollowedRoom) -> None:
         """End the membership of a user."""
@@ -74,6 +82,7 @@ class ActivityRegistry:
         for follower in user.followers:
             room.followers.pop(follower, None)
             follower.owed.pop(room, None)
+            follower.unseen.pop(room, None)
         if not room.users:
             self._drop(room)
 

@@ -27,8 +27,9 @@ class ActivitySink(Sink, Protocol):
 class FollowedRoom:
     """A room as all its followers see it. `changed` is the number of the flush that its newest message waited for.
 
-    `base` is the rev of the query's answer, `rev` the newest entry applied since; 0: none. `latest` and `at` are the
-    seq and time of the newest message, and `part` is the room's part of a `room:activity` frame, encoded once for all.
+    `rev` is the newest entry seen; 0: none. All entries after `base` were seen: a query's answer named it, or the first
+    line. `latest` and `at` are the seq and time of the newest message, and `part` is the room's part of a
+    `room:activity` frame, encoded once for all.
     """
 
     __slots__ = ("at", "base", "changed", "followers", "id", "is_direct", "latest", "part", "rev", "users")
@@ -125,10 +126,11 @@ class ActivityUser:
 class Follower:
     """A socket on `activity`. Changes up to flush `sent` have been sent; more may be sent from `due_s` on.
 
-    `owed` holds the rooms whose counts still have to be sent.
+    `owed` holds the rooms whose counts still have to be sent, and `unseen` those to show that changed while membership
+    was unconfirmed.
     """
 
-    __slots__ = ("due_s", "owed", "sent", "sink", "user")
+    __slots__ = ("due_s", "owed", "sent", "sink", "unseen", "user")
 
     def __init__(self, sink: ActivitySink, user: ActivityUser, sent: int) -> None:
         self.sink = sink
@@ -136,6 +138,7 @@ class Follower:
         self.sent = sent
         self.due_s = 0.0
         self.owed: dict[FollowedRoom, None] = {}
+        self.unseen: dict[FollowedRoom, None] = {}
 
     def take_frames(self, flush: int) -> list[bytes]:
         """Return the due frames and note them as sent. HOT: visits all rooms of the user, 15 us for 500.
@@ -144,15 +147,22 @@ class Follower:
         """
         user, since = self.user, self.sent
         self.sent = flush
-        parts = [room.part for room in user.rooms if room.changed > since]
-        if parts and user.doubtful:
-            parts = [room.part for room in user.rooms if room.changed > since and room not in user.doubtful]
-        frames = [b'{"type":"room:activity","data":{"rooms":[%b]}}' % b",".join(parts)] if parts else []
+        changed = [room for room in user.rooms if room.changed > since]
+        if self.unseen or user.doubtful:
+            changed = self._without_doubtful(dict.fromkeys([*self.unseen, *changed]))
+        parts = b",".join([room.part for room in changed])
+        frames = [b'{"type":"room:activity","data":{"rooms":[%b]}}' % parts] if parts else []
         for room in [room for room in self.owed if room not in user.doubtful]:
             del self.owed[room]
             if room in user.rooms:
                 frames.append(unread_frame(user, room))
         return frames
+
+    def _without_doubtful(self, rooms: dict[FollowedRoom, None]) -> list[FollowedRoom]:
+        """Return those to show now; the others wait until the user is known to be in them."""
+        doubtful = self.user.doubtful
+        self.unseen = {room: None for room in rooms if room in doubtful}
+        return [room for room in rooms if room not in doubtful]
 
 
 def unread_frame(user: ActivityUser, room: FollowedRoom) -> bytes:

@@ -249,6 +249,12 @@ class Channel:
                 subscriber.buffered[position] = data
         self.stream.offer(position, data, now_s)
 
+    def deliver_before(self, position: int, frames: Sequence[bytes], now_s: float) -> None:
+        """Deliver frames that belong to the next ordered item, unless it has been passed on before."""
+        if self.stream.last_position == position - 1:
+            for data in frames:
+                self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)
+
     def deliver_unordered(self, data: bytes, now_s: float, *, opened_before_ms: int = 0) -> None:
         """Deliver a lossless item without a place in the order; with a time, only to sockets opened before it."""
         if opened_before_ms:

@@ -75,7 +75,7 @@ class GapFiller:
                 await self._fetch_entries(gap, room_id)
             case ChannelName(ChannelKind.INBOX, user_id):
                 replay = await self._backend.replay_inbox(Caller(user_id=user_id), gap.after, gap.through)
-                self._fill_frames(gap, replay.first, [bytes(item) for item in replay.frames])
+                self._fill_frames(gap, replay.first, [[bytes(item)] for item in replay.frames])
             case _:  # no other channel has a history
                 self._fill_frames(gap, gap.through + 1, [])
 
@@ -97,8 +97,8 @@ class GapFiller:
         for entry in replay.entries:
             for kind, data in entry.controls:
                 self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, entry.rev, kind, data.encode()))
-        frames = [entry.frame.encode() for entry in replay.entries]
-        self._hub.fill(gap._replace(through=replay.entries[-1].rev), gap.after + 1, frames, self._loop.time())
+        reached = gap._replace(through=replay.entries[-1].rev)
+        self._hub.fill(reached, gap.after + 1, [entry.frames for entry in replay.entries], self._loop.time())
         self._on_evicted()
 
     async def closed_if_deleted(self, room_id: str) -> bool:
@@ -111,7 +111,7 @@ class GapFiller:
     def _close(self, channel: str) -> None:
         self._on_control(Delivery(channel, DeliveryKind.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
 
-    def _fill_frames(self, gap: Gap, first: int, frames: list[bytes]) -> None:
+    def _fill_frames(self, gap: Gap, first: int, frames: list[list[bytes]]) -> None:
         reached = gap._replace(through=min(gap.through, max(gap.after, first + len(frames) - 1)))
         if not frames:
             self._note_lost(gap)

@@ -129,12 +129,17 @@ class Hub:
 
     # Losses ---------------------------------------------------------------------------------------------------------
 
-    def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
-        """Deliver the frames that fill a gap, from position `first` on. Skip items that no store has."""
+    def fill(self, gap: Gap, first: int, items: Sequence[Sequence[bytes]], now_s: float) -> None:
+        """Deliver the items that fill a gap, from position `first` on, as their frames. Skip those that no store has.
+
+        Clients do not see an item without a frame. Of several frames, the last has the item's place in the order.
+        """
         channel = self.channels.get(gap.channel)
         if channel is None:
             return
-        for position, frame in enumerate(frames, first):
+        for position, frames in enumerate(items, first):
+            *before, frame = frames or (b"",)
+            channel.deliver_before(position, [text_frame(one) for one in before], now_s)
             channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 

@@ -1,9 +1,9 @@
 """History for resuming clients: single-flight reads in blocks.
 
 When a gateway dies, every client of a room reconnects with nearly the same position. History is read in blocks of
-positions (the seqs of messages, or the revs of entries), each of them once: readers share a block while it is being
-read and for 5 s afterwards. An edit or a deletion changes history, so readers share only what was read since the last
-change that they know of (`changed_rev`).
+positions (the seqs of messages, or the revs of entries), each of them once: readers share a block for a second from the
+beginning of its read, or until it is read. An edit or a deletion changes history, so readers share only what was read
+since the last change that they know of (`changed_rev`).
 """
 
 import asyncio
@@ -11,16 +11,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from gateway.fanout.wire import text_frame_or_empty
-from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES
 from shared.errors import RealtimeError
 
 BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
 CONCURRENT_READS_MAX = 4
-KEPT_S = 5.0
+KEPT_S = 1.0  # deleted text may stay in memory no longer
 KEPT_MAX_BYTES = 32 * 1024 * 1024
-
-Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 
 
 class Span(NamedTuple):
@@ -41,10 +38,13 @@ def spans(after: int, through: int) -> list[Span]:
 
 
 class Replayed(NamedTuple):
-    """An item as a complete WebSocket frame, and its place in the log of its room. No frame: clients do not see it."""
+    """An item as complete WebSocket frames, and its place in the log of its room. No frame: clients do not see it."""
 
     rev: int
-    frame: bytes
+    frames: tuple[bytes, ...]
+
+
+Fetch = Callable[[str, int, int], Awaitable[list[Replayed]]]
 
 
 class _Key(NamedTuple):
@@ -62,10 +62,11 @@ class _Block:
         self.reading = reading
         self.begun_at_s = now_s
         self.size_bytes = 0
+        self.end: asyncio.TimerHandle | None = None
 
 
 class Replays:
-    """The reads of one gateway. Completed reads are kept for 5 s; beyond 32 MB the oldest are evicted."""
+    """The reads of one gateway. Blocks are kept for 1 s; beyond 32 MB the oldest are evicted."""
 
     def __init__(self, fetch: Fetch, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._fetch = fetch
@@ -74,41 +75,38 @@ class Replays:
         self.kept_bytes = 0
 
     async def read(self, room_id: str, after: int, through: int, changed_rev: int) -> list[Replayed]:
-        """Return the frames of the items with `after` < position ≤ `through`, as they are since `changed_rev`.
+        """Return the items with `after` < position ≤ `through`, as they are since `changed_rev`.
 
-        There are fewer if they exceed 8 MB in total, or if some are missing. Raises Unavailable or Refusal.
+        There are fewer if clients see more than 1,000 of them or 8 MB, or if some are missing. Raises Unavailable or
+        Refusal.
         """
-        frames: list[Replayed] = []
-        size_bytes = 0
+        items: list[Replayed] = []
+        shown = size_bytes = 0
         wanted = spans(after, through)
         for first in range(0, len(wanted), CONCURRENT_READS_MAX):
             group = wanted[first : first + CONCURRENT_READS_MAX]
             parts = await asyncio.gather(*(self._read_span(room_id, changed_rev, span) for span in group))
             for span, part in zip(group, parts, strict=True):
-                size_bytes += _size_of(part)
-                if size_bytes > REPLAY_MAX_BYTES:
-                    return frames
-                frames += part
+                shown += sum(bool(item.frames) for item in part)
+                size_bytes += size_of(part)
+                if shown > REPLAY_MAX or size_bytes > REPLAY_MAX_BYTES:
+                    return items
+                items += part
                 if len(part) < span.through - span.after:
-                    return frames
-        return frames
+                    return items
+        return items
 
     async def _read_span(self, room_id: str, changed_rev: int, span: Span) -> list[Replayed]:
         key = _Key(room_id, changed_rev, span.number)
         first, last = span.after - span.number * BLOCK, span.through - span.number * BLOCK
-        block = self._known(key)
+        block = self._blocks.get(key)
         if block is not None:
-            frames = await asyncio.shield(block.reading)
-            if len(frames) >= last:
-                return frames[first:last]
-            if self._blocks.get(key) is block:  # the room had fewer messages when the block was read
-                self._forget(key)
-        block = self._known(key) or self._begin(key)
+            items = await asyncio.shield(block.reading)
+            if len(items) >= last:
+                return items[first:last]
+            self._forget(key, block)  # the room had fewer messages when the block was read
+        block = self._blocks.get(key) or self._begin(key)
         return (await asyncio.shield(block.reading))[first:last]
-
-    def _known(self, key: _Key) -> _Block | None:
-        self._forget_old()
-        return self._blocks.get(key)
 
     def _begin(self, key: _Key) -> _Block:
         loop = asyncio.get_running_loop()
@@ -119,7 +117,7 @@ class Replays:
     async def _fill(self, key: _Key, block: _Block) -> None:
         room_id, _, number = key
         try:
-            replay = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
+            items = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
         except RealtimeError as error:
             self._blocks.pop(key, None)
             block.reading.set_exception(error)
@@ -129,27 +127,29 @@ class Replays:
             self._blocks.pop(key, None)
             block.reading.cancel()
             raise
-        frames = [
-            Replayed(rev, text_frame_or_empty(bytes(frame)))
-            for rev, frame in zip(replay.revs, replay.frames, strict=True)
-        ]
-        block.reading.set_result(frames)
-        if self._blocks.get(key) is block:
-            block.size_bytes = _size_of(frames)
-            self.kept_bytes += block.size_bytes
+        block.reading.set_result(items)
+        self._keep(key, block, size_of(items))
 
-    def _forget_old(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for key, block in list(self._blocks.items()):
-            if not block.reading.done():
-                continue
-            if now_s - block.begun_at_s < KEPT_S and self.kept_bytes <= KEPT_MAX_BYTES:
+    def _keep(self, key: _Key, block: _Block, size_bytes: int) -> None:
+        """Keep a block that is read until it is 1 s old, and evict the oldest ones beyond 32 MB."""
+        block.size_bytes = size_bytes
+        self.kept_bytes += size_bytes
+        block.end = asyncio.get_running_loop().call_at(block.begun_at_s + KEPT_S, self._forget, key, block)
+        for oldest_key, oldest in list(self._blocks.items()):
+            if self.kept_bytes <= KEPT_MAX_BYTES:
                 return
-            self._forget(key)
+            if oldest.reading.done():
+                self._forget(oldest_key, oldest)
 
-    def _forget(self, key: _Key) -> None:
-        self.kept_bytes -= self._blocks.pop(key).size_bytes
+    def _forget(self, key: _Key, block: _Block) -> None:
+        """Forget a block that is read, unless it was forgotten before."""
+        if self._blocks.get(key) is block:
+            del self._blocks[key]
+            self.kept_bytes -= block.size_bytes
+            if block.end is not None:
+                block.end.cancel()  # it refers to the block
 
 
-def _size_of(frames: list[Replayed]) -> int:
-    return sum(len(item.frame) for item in frames)
+def size_of(items: list[Replayed]) -> int:
+    """Return how large the frames of items are."""
+    return sum(len(frame) for item in items for frame in item.frames)

@@ -4,18 +4,18 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-import msgspec
-
 from gateway.backend import Backend
 from gateway.fanout.channel import Channel
-from gateway.fanout.replays import Replays
+from gateway.fanout.replays import Replayed, Replays, size_of
 from gateway.fanout.wire import text_frame
 from gateway.live.socket import Socket
 from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
-from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
+from shared.commands.command import GATEWAY, REPLAY_MAX, replay_max_bytes
 from shared.commands.notifier import MISSED_BYTES, InboxHead
 from shared.protocol.client_frames import ChatroomTarget, NotificationsTarget
+
+REVS_READ_MAX = 4_000  # of which at most 1,000 may be for clients
 
 
 class RoomAnswer(NamedTuple):
@@ -58,17 +58,17 @@ class MissedItems:
             position, after, replays = head.seq, target.since, self._messages
         else:
             return RoomAnswer(head, recovered=False, missed=[])
-        if not 0 <= position - after <= REPLAY_MAX:
+        if not _may_be_recovered(head, target, position - after):
             return RoomAnswer(head, recovered=False, missed=[])
         if position == after:
             return RoomAnswer(head, recovered=True, missed=[])
         hold = await self._hold(socket, replay_max_bytes(after, position), held)
         replayed = await replays.read(target.chatroom_id, after, position, head.changed_rev)
-        hold.resize(sum(len(item.frame) for item in replayed))
-        if len(replayed) != position - after:  # the missed items exceed 8 MB
+        hold.resize(size_of(replayed))
+        if len(replayed) != position - after:  # the missed items exceed 1,000 entries or 8 MB
             return RoomAnswer(head, recovered=False, missed=[])
         shown = channel.received_implicitly(socket)
-        missed = [item.frame for item in replayed if item.frame and item.rev not in shown]
+        missed = [frame for item in replayed if item.rev not in shown for frame in item.frames]
         return RoomAnswer(head, recovered=True, missed=missed, hold=hold)
 
     async def of_inbox(self, socket: Socket, target: NotificationsTarget, held: ExitStack) -> InboxAnswer:
@@ -81,18 +81,27 @@ class MissedItems:
 
     # Read once for all readers: the partition has granted each of them access up to the room's head.
 
-    async def _read_messages(self, room_id: str, after: int, through: int) -> ReplayedFrames:
-        return await self._backend.replay_messages(GATEWAY, room_id, after, through)
+    async def _read_messages(self, room_id: str, after: int, through: int) -> list[Replayed]:
+        found = await self._backend.replay_messages(GATEWAY, room_id, after, through)
+        pairs = zip(found.revs, found.frames, strict=True)
+        return [Replayed(rev, (text_frame(bytes(frame)),)) for rev, frame in pairs]
 
-    async def _read_entries(self, room_id: str, after: int, through: int) -> ReplayedFrames:
+    async def _read_entries(self, room_id: str, after: int, through: int) -> list[Replayed]:
         found = (await self._backend.replay_entries(GATEWAY, room_id, after, through)).entries
-        return ReplayedFrames(
-            first=after + 1,
-            frames=tuple(msgspec.Raw(entry.frame.encode()) for entry in found),
-            revs=tuple(entry.rev for entry in found),
-        )
+        return [Replayed(entry.rev, tuple(map(text_frame, entry.frames))) for entry in found]
 
     async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
         hold = await self._reads.hold(socket.user_id, size_bytes)
         held.callback(hold.release)
         return hold
+
+
+def _may_be_recovered(head: RoomHead, target: ChatroomTarget, missed: int) -> bool:
+    """Return whether at most 1,000 of the missed positions are for clients, as far as it is known before reading.
+
+    Of revs there may be more, because not every entry is for clients. The messages among them are: there are at least
+    `head.seq` - `since_rev`, because no seq is above its rev.
+    """
+    if target.since_rev is None:
+        return 0 <= missed <= REPLAY_MAX
+    return 0 <= missed <= REVS_READ_MAX and head.seq - target.since_rev <= REPLAY_MAX

@@ -174,27 +174,25 @@ class LiveRequests:
 
     async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
         """Send a message; pipelined like `_pipeline`."""
-        try:
-            await self._backend.check_symbols(socket.caller, request)
-        except (Refusal, Unavailable) as error:
-            self._answer_error(socket, incoming, error)
-            return
+        refusal = await self._backend.refusal_of_symbols(request)
         await socket.in_flight.begin()
         if socket.closing:
             socket.in_flight.end()
         else:
-            self._send_begun(socket, incoming, request)
+            self._send_begun(socket, incoming, request, refusal)
 
-    def _send_begun(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
+    def _send_begun(
+        self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect, refusal: Refusal | None = None
+    ) -> None:
         """Send a message that is counted as in flight. HOT: a callback instead of a task."""
         try:
             if isinstance(request, ChatSend):
-                reply = self._backend.send_message(socket.caller, request.chatroom_id, request)
+                reply = self._backend.send_message(socket.caller, request.chatroom_id, request, refusal)
             else:
-                reply = self._backend.send_direct(socket.caller, request.user_id, request)
-        except Refusal as refusal:
+                reply = self._backend.send_direct(socket.caller, request.user_id, request, refusal)
+        except Refusal as error:
             socket.in_flight.end()
-            self._answer_error(socket, incoming, refusal)
+            self._answer_error(socket, incoming, error)
             return
         reply.add_done_callback(partial(self._answer_sent, socket, incoming))
 

@@ -152,15 +152,17 @@ class MessageCalls(Calls):
     ) -> CreatedOnce[chat_views.MessageView]:
         """Send a message. Sending to a public room makes the caller a member."""
         body.check()
-        await self._backend.check_symbols(caller, body)
-        return await self._sent(caller, read_sent(await self._backend.send_message(caller, chatroom_id, body)))
+        refusal = await self._backend.refusal_of_symbols(body)
+        sent = await self._backend.send_message(caller, chatroom_id, body, refusal)
+        return await self._sent(caller, read_sent(sent))
 
-    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
+    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED, ErrorCode.NOT_FOUND)
     async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat_views.MessageView]:
         """Send a message to one user. Creates the direct room of the two users if it does not exist."""
         body.check()
-        await self._backend.check_symbols(caller, body)
-        return await self._sent(caller, read_sent(await self._backend.send_direct(caller, body.user_id, body)))
+        refusal = await self._backend.refusal_of_symbols(body)
+        sent = await self._backend.send_direct(caller, body.user_id, body, refusal)
+        return await self._sent(caller, read_sent(sent))
 
     @post("/v1/chatrooms/{chatroomId}/read")
     async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> ReadMark:

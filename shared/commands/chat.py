@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from shared.commands.chat_views import MessageView
-from shared.commands.command import BusRequest
+from shared.commands.command import BusRequest, ReplyError
 from shared.protocol.message_parts import MessageExtras
 from shared.protocol.wire_struct import WireStruct
 
@@ -24,12 +24,16 @@ class RoomCommand(BusRequest, frozen=True, kw_only=True):
 
 
 class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
-    """Store a message and deliver it. Reply: `Sent`. The caller creates `message_id`."""
+    """Store a message and deliver it. Reply: `Sent`. The caller creates `message_id`.
+
+    With a `refusal`, which the gateway has found, only a repeat of a stored message is answered otherwise.
+    """
 
     message_id: str
     message: str
     client_message_id: str | None = None
     extras: MessageExtras | None = None
+    refusal: ReplyError | None = None
 
 
 class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
@@ -43,6 +47,7 @@ class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
     message: str
     client_message_id: str | None = None
     extras: MessageExtras | None = None
+    refusal: ReplyError | None = None
 
 
 class EditMessage(RoomCommand, frozen=True, kw_only=True, tag="edit"):

@@ -202,11 +202,20 @@ AnyChatRequest = (
 
 
 class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The deliveries of an entry: its client frame, empty if it has none, and its control kinds."""
+    """The deliveries of an entry: its client frame, empty if it has none, and its control kinds.
+
+    `joined`: the `member:joined` frames of users whom a message or a reaction made members. They precede `frame`.
+    """
 
     rev: int
     frame: str
     controls: tuple[tuple[str, str], ...] = ()
+    joined: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> list[bytes]:
+        """Return what clients see of the entry, in order."""
+        return [frame.encode() for frame in (*self.joined, self.frame) if frame]
 
 
 class ReplayedEntries(WireStruct, frozen=True, kw_only=True):

@@ -99,6 +99,16 @@ class ReplyError(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     details: tuple[Detail, ...] = ()
     retry_after_ms: int | None = None
 
+    @classmethod
+    def of(cls, refusal: Refusal) -> "ReplyError":
+        """Return a refusal as it is sent."""
+        return cls(
+            code=refusal.code,
+            message=refusal.message,
+            details=refusal.details,
+            retry_after_ms=refusal.retry_after_ms,
+        )
+
     def to_refusal(self) -> Refusal:
         """Return the refusal that the caller's side raises."""
         return Refusal(self.code, self.message, details=self.details, retry_after_ms=self.retry_after_ms)
@@ -139,10 +149,4 @@ def reply_line(command_id: str, data: Any) -> bytes:
 
 def refusal_line(command_id: str, refusal: Refusal) -> bytes:
     """Return the reply to a command that was refused."""
-    error = ReplyError(
-        code=refusal.code,
-        message=refusal.message,
-        details=refusal.details,
-        retry_after_ms=refusal.retry_after_ms,
-    )
-    return to_json({"id": command_id, "error": error})
+    return to_json({"id": command_id, "error": ReplyError.of(refusal)})

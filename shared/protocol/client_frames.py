@@ -213,7 +213,7 @@ _SUBSCRIPTIONS: dict[str, type[Subscribe] | type[Unsubscribe]] = {
 
 
 def parse(text: str | bytes) -> Incoming:
-    """Read one client frame. Raises FrameRefused: BAD_FRAME, UNKNOWN_TYPE or VALIDATION."""
+    """Read one client frame. Raises FrameRefused: BAD_FRAME, UNKNOWN_TYPE, VALIDATION or NOT_FOUND."""
     header = _parse_header(text)
     try:
         if wrap := _SUBSCRIPTIONS.get(header.type):

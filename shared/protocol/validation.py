@@ -78,9 +78,12 @@ OnlineStatus = Annotated[str, one_of("online", "offline")]
 _SYMBOL = re.compile(SYMBOL_PATTERN)
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
+_NO_ID = "is not an id"
+# Nothing has a malformed id: in these fields it is answered like an unknown one, as in paths.
+_NAMED_BY_ID = {"chatroomId": "room", "messageId": "message", "replyTo": "message", "before": "message"}
 _PLAIN_REASONS = {
     f"Expected `str` matching regex {VISIBLE_PATTERN!r}": "must not be blank",
-    f"Expected `str` matching regex {ID_PATTERN!r}": "is not an id",
+    f"Expected `str` matching regex {ID_PATTERN!r}": _NO_ID,
     f"Expected `str` matching regex {FOREIGN_ID_PATTERN!r}": "is not an id",
     f"Expected `str` matching regex {USER_ID_PATTERN!r}": "is not a user id, or is reserved",
     f"Expected `str` matching regex {SHOWN_USER_ID_PATTERN!r}": "is not a user id, or is reserved",
@@ -100,8 +103,10 @@ def detail_of(error: msgspec.ValidationError) -> Detail:
 
 
 def refusal_of(error: msgspec.ValidationError) -> Refusal:
-    """Return a VALIDATION refusal with one detail."""
+    """Return a VALIDATION refusal with one detail, or NOT_FOUND for a text that is no id of a room or message."""
     detail = detail_of(error)
+    if detail.reason == _NO_ID and (what := _NAMED_BY_ID.get(detail.field)) is not None:
+        return Refusal.not_found(what)
     message = f"{detail.field}: {detail.reason}" if detail.field else detail.reason
     return Refusal(ErrorCode.VALIDATION, message, details=[detail])
 

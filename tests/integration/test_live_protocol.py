@@ -329,8 +329,6 @@ async def test_unknown_type_is_answered_and_may_be_repeated(meet: Meet) -> None:
         ("subscribe", {"channel": ["market"]}, "channel"),
         ("subscribe", {"channel": "chatroom"}, "chatroomId"),
         ("subscribe", {"channel": "chatroom", "chatroomId": 5}, "chatroomId"),
-        ("subscribe", {"channel": "chatroom", "chatroomId": "a b"}, "chatroomId"),
-        ("subscribe", {"channel": "chatroom", "chatroomId": "x" * 129}, "chatroomId"),
         ("subscribe", {"channel": "chatroom", "chatroomId": "r", "since": -1}, "since"),
         ("subscribe", {"channel": "chatroom", "chatroomId": "r", "since": "1"}, "since"),
         ("subscribe", {"channel": "chatroom", "chatroomId": "r", "since": 2**60}, "since"),

@@ -136,6 +136,18 @@ async def test_lost_last_line_of_room_arrives_with_its_head(loss: Loss) -> None:
     assert (await ben.data("chat:message", timeout_s=5))["message"] == "text-last"
 
 
+async def test_lost_first_post_shows_the_new_member_with_its_message(loss: Loss) -> None:
+    room = await RestClient(loss.near, "ann").create_room()
+    ben, cat = await loss.reader("ben", room), await loss.client(loss.near, "cat")
+    loss.broker.loses = loses("text-first")
+    await send(cat, room, "text-first")
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    await ben.data("chat:message", timeout_s=5)
+    joined = await ben.data("member:joined", timeout_s=5)
+    assert (joined["userId"], joined["memberCount"]) == ("cat", 2)
+
+
 @pytest.mark.parametrize("before", [1, 0], ids=["known room", "room new to the socket"])
 async def test_lost_last_line_of_direct_room_arrives_with_its_head(loss: Loss, before: int) -> None:
     ann, ben = await loss.client(loss.near, "ann"), await loss.client(loss.far, "ben")

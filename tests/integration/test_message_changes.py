@@ -188,9 +188,10 @@ async def test_replay_by_rev_shows_current_state(room: SharedRoom) -> None:
         assert (answer["recovered"], answer["rev"]) == (True, last["rev"])
         await cat.barrier()
         assert answer["replayed"] == len(cat.frames) - len([f for f in cat.frames if "id" in f])
-        shown = [(frame["type"], frame["data"]["rev"], frame["data"].get("message")) for frame in cat.frames]
+        shown = [(frame["type"], frame["data"].get("rev"), frame["data"].get("message")) for frame in cat.frames]
         assert shown == [
             ("chat:updated", since + 1, "kept, second edit"),
+            ("member:joined", None, None),
             ("chat:reaction", since + 3, None),
             ("chat:updated", since + 4, "kept, second edit"),
             ("chat:deleted", deleted["data"]["rev"], None),
@@ -203,6 +204,42 @@ async def test_replay_by_rev_shows_current_state(room: SharedRoom) -> None:
         assert (answer["recovered"], texts) == (True, ["kept, second edit", "", "last"])
         both = await cat.ask("subscribe", channel="chatroom", chatroomId=room.id, since=0, sinceRev=0)
         assert error_of(both)[0] == "VALIDATION"
+
+
+async def test_replay_by_rev_shows_members_who_joined_by_a_message_or_reaction(room: SharedRoom) -> None:
+    since = (await room.say("welcome"))["rev"]
+    await room.ben.ask("chat:send", chatroomId=room.id, message="I post")
+    gone = await room.say("soon gone")
+    async with await LiveClient.as_user(room.urls[0], "cat") as cat:
+        await room.change("chat:react", gone["messageId"], cat, emoji=THUMB)
+    await room.change("chat:delete", gone["messageId"])
+    async with await LiveClient.as_user(room.urls[1], "dan") as dan:
+        answer = (await dan.ask("subscribe", channel="chatroom", chatroomId=room.id, sinceRev=since))["data"]
+        await dan.barrier()
+        assert [frame["type"] for frame in dan.frames] == [
+            "member:joined",
+            "chat:message",
+            "chat:message",
+            "member:joined",
+            "chat:deleted",
+        ]
+        assert answer["replayed"] == len(dan.frames)
+        joined = [frame["data"] for frame in dan.frames if frame["type"] == "member:joined"]
+        assert [(data["userId"], data["memberCount"]) for data in joined] == [("ben", 2), ("cat", 3)]
+
+
+async def test_replay_shared_with_an_earlier_reader_shows_no_deleted_text(room: SharedRoom) -> None:
+    sent = await room.say("a secret tip")
+
+    async def replayed(user_id: str, **position: int) -> list[str]:
+        async with await LiveClient.as_user(room.urls[1], user_id) as client:
+            await client.ask("subscribe", channel="chatroom", chatroomId=room.id, **position)
+            await client.barrier()
+            return [frame["data"]["message"] for frame in client.frames if frame["type"] == "chat:message"]
+
+    assert await replayed("cat", since=0) == await replayed("cat", sinceRev=0) == ["a secret tip"]
+    await room.change("chat:delete", sent["messageId"])
+    assert await replayed("dan", since=0) == await replayed("dan", sinceRev=0) == [""]
 
 
 async def test_replies_attachments_and_mentions_are_shown(room: SharedRoom) -> None:
@@ -232,6 +269,8 @@ async def test_replies_attachments_and_mentions_are_shown(room: SharedRoom) -> N
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"message": " "}, "message"),
     ({"message": "x", "replyTo": "msg_unknown"}, ""),
+    ({"message": "x", "replyTo": "no id"}, ""),
+    ({"message": "x", "replyTo": 5}, "replyTo"),
     ({"message": "x", "mentions": [f"user_{n}" for n in range(21)]}, "mentions"),
     ({"message": "x", "attachments": [{"kind": "image", "url": "http://example.com/x"}]}, "attachments[0].url"),
     ({"message": "x", "attachments": [{"kind": "image", "url": "https://me:pw@example.com"}]}, "attachments[0].url"),
@@ -250,6 +289,21 @@ async def test_bad_message_is_refused_by_name(room: SharedRoom, fields: dict[str
     status, body = await room.rest("ann").call("POST", f"{room.path}/messages", json=fields)
     assert (status, body["error"]["code"]) == ((400, code) if field else (404, code))
     assert (await room.rest("ann").data("GET", f"{room.path}/messages")) == []
+
+
+@pytest.mark.parametrize("message_id", ["msg_unknown", "no id", "x" * 129])
+async def test_malformed_id_is_answered_like_an_unknown_one(room: SharedRoom, message_id: str) -> None:
+    socket = await room.change("chat:edit", message_id, message="x")
+    assert error_of(socket) == ("NOT_FOUND", "no such message")
+    path = f"{room.path}/messages/{quote(message_id)}"
+    for method, url, body in (
+        ("PATCH", path, {"message": "x"}),
+        ("GET", f"{room.path}/messages/search?q=word&before={quote(message_id)}", None),
+        ("GET", f"/v1/search?q=word&before={quote(message_id)}", None),
+        ("POST", "/v1/messages/direct", {"userId": "ben", "message": "x", "replyTo": message_id}),
+    ):
+        status, answer = await room.rest("ann").call(method, url, json=body)
+        assert (status, answer["error"]["message"]) == (404, "no such message"), url
 
 
 async def test_stranger_cannot_be_mentioned_in_a_private_room(room: SharedRoom) -> None:

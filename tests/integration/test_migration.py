@@ -6,6 +6,7 @@ hides writes, because it is not a replica set.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,15 @@ from chat_service.storage.migration import Migration
 from chat_service.storage.purge import purge_deleted_rooms
 from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
-from shared.commands.chat_queries import GetRoom, ListMembers, ListMessages, MemberPage, MessagePage
+from shared.commands.chat_queries import (
+    GetRoom,
+    ListMembers,
+    ListMessages,
+    MemberPage,
+    MessagePage,
+    ReplayedEntries,
+    ReplayEntries,
+)
 from shared.commands.chat_views import RoomView
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -195,6 +204,25 @@ async def test_log_continues_after_the_last_old_message(migrated: Chat) -> None:
     assert [item.message for page in pages for item in page.items][2:] == [
         f"old text {seq}" for seq in range(12, 0, -1)
     ]
+
+
+async def test_old_messages_are_replayed_as_entries(migrated: Chat) -> None:
+    room = migrated.old.public
+    for _ in range(3):
+        await migrated.world.take(Turn((Act("send", PUBLIC, "ann"),)))
+    one = {"roomId": room, "seq": 2}
+    await migrated.database["messages"].update_one(one, {"$set": {"text": "edited", "editedAtMs": 5, "shown": 13}})
+    for after, through in ((0, 100), (0, PUBLIC_MESSAGES), (3, 14), (PUBLIC_MESSAGES, 100)):
+        query = ReplayEntries(**head("system:gateway"), room_id=room, after=after, through=through)
+        found = await migrated.handler.answer(query)
+        assert isinstance(found, ReplayedEntries)
+        frames = [json.loads(entry.frame) for entry in found.entries]
+        last = min(through, PUBLIC_MESSAGES + 3)
+        assert [entry.rev for entry in found.entries] == list(range(after + 1, last + 1))
+        assert [(frame["type"], frame["data"]["rev"], frame["data"]["seq"]) for frame in frames] == [
+            ("chat:message", rev, rev) for rev in range(after + 1, last + 1)
+        ]
+        assert after or frames[1]["data"]["message"] == "edited"
 
 
 async def test_quiet_room_begins_at_one(migrated: Chat) -> None:

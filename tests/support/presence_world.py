@@ -168,7 +168,7 @@ class PresenceWorld:
     announced: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user or number online
 
     def gateway(self) -> ReportingGateway:
-        return ReportingGateway(Backend(self.bus, cast(CommandRouter, None)))
+        return ReportingGateway(Backend(self.bus, cast(CommandRouter, None), asyncio.create_task))
 
     def record(self, body: bytes) -> None:
         for line in split_lines(body):

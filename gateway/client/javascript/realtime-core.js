@@ -21,7 +21,7 @@ export const DEFAULTS = Object.freeze({
 });
 
 const RETRY_MAX_MS = 10_000;
-const MESSAGES_PAUSE_MAX_MS = 60_000; // window of the message rate limit; a longer wait belongs to another limit
+const PAUSE_MAX_MS = 60_000; // the window of the limits on messages and on changes; a longer wait belongs to another limit
 const ID_MAX_BYTES = 32; // bound on the encoded `"id":…,`
 
 export class Core {
@@ -294,8 +294,8 @@ export class Core {
     const delayMs = data.retryAfterMs ?? backoffMs;
     const isTooLate = data.retryAfterMs !== undefined && nowMs + delayMs >= request.deadlineMs;
     if (data.retryable && !isTooLate) {
-      const limitsMessages = data.code === 'RATE_LIMITED' && delayMs <= MESSAGES_PAUSE_MAX_MS;
-      this.#requests.retry(request, nowMs + delayMs, limitsMessages);
+      const pausesKind = data.code === 'RATE_LIMITED' && delayMs <= PAUSE_MAX_MS;
+      this.#requests.retry(request, nowMs + delayMs, pausesKind);
       return;
     }
     if (request.target !== null) {

@@ -16,7 +16,14 @@ export class RealtimeError extends Error {
   }
 }
 
-/** One unanswered request. At most one request of each `orderingKey` is in flight, so they stay in order. */
+/** What the server counts together: new messages, and changes of stored ones. */
+const KINDS = ['messages', 'changes'];
+const MESSAGES = ['chat:send', 'chat:direct'];
+
+/**
+ * One unanswered request. At most one request of each `orderingKey` is in flight, so they stay in order. A rate limit on
+ * changes holds up no messages, nor one on messages changes: then these overtake.
+ */
 class Request {
   constructor(id, frame, { orderingKey = null, target = null, deadlineMs = Infinity, isInternal = false }) {
     Object.assign(this, { id, frame, orderingKey, target, deadlineMs, isInternal });
@@ -26,8 +33,12 @@ class Request {
     this.notBeforeMs = 0;
   }
 
-  get isMessage() {
-    return this.orderingKey !== null;
+  /** Return with what the server counts the request; null for one without an order. */
+  get rateKind() {
+    if (this.orderingKey === null) {
+      return null;
+    }
+    return MESSAGES.includes(this.frame.type) ? 'messages' : 'changes';
   }
 }
 
@@ -36,7 +47,7 @@ export class Requests {
   #pending = new Map(); // in the order of the calls
   #max;
   #nextId = 1;
-  #messagesPausedUntilMs = 0; // end of the server's rate limit
+  #pausedUntilMs = { messages: 0, changes: 0 }; // ends of the server's rate limits
 
   constructor(max) {
     this.#max = max;
@@ -72,12 +83,16 @@ export class Requests {
 
   /** Return the requests to send on `connection` now, in order. */
   due(connection, nowMs) {
-    const busy = new Set();
+    const busy = { messages: new Set(), changes: new Set() };
     return this.all().filter((request) => {
-      if (request.orderingKey !== null && busy.has(request.orderingKey)) {
-        return false;
+      const { orderingKey, rateKind } = request;
+      if (rateKind !== null) {
+        if (busy[rateKind].has(orderingKey)) {
+          return false;
+        }
+        const heldUp = this.#pausedMs(request) > nowMs ? [rateKind] : KINDS;
+        heldUp.forEach((kind) => busy[kind].add(orderingKey));
       }
-      busy.add(request.orderingKey);
       return request.sentOn !== connection && this.#sendableAtMs(request) <= nowMs;
     });
   }
@@ -99,17 +114,22 @@ export class Requests {
     return late;
   }
 
-  /** Send a request again, not before `atMs`. A rate limit pauses all messages until then. */
-  retry(request, atMs, limitsMessages) {
+  /** Send a request again, not before `atMs`, or pause all requests that the server counts together until then. */
+  retry(request, atMs, pausesKind) {
+    const kind = request.rateKind;
     request.sentOn = 0;
-    if (limitsMessages && request.isMessage) {
-      this.#messagesPausedUntilMs = Math.max(this.#messagesPausedUntilMs, atMs);
+    if (pausesKind && kind !== null) {
+      this.#pausedUntilMs[kind] = Math.max(this.#pausedUntilMs[kind], atMs);
     } else {
       request.notBeforeMs = atMs;
     }
   }
 
+  #pausedMs(request) {
+    return request.rateKind === null ? 0 : this.#pausedUntilMs[request.rateKind];
+  }
+
   #sendableAtMs(request) {
-    return request.isMessage ? Math.max(request.notBeforeMs, this.#messagesPausedUntilMs) : request.notBeforeMs;
+    return Math.max(request.notBeforeMs, this.#pausedMs(request));
   }
 }

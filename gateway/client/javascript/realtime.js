@@ -187,7 +187,10 @@ export class RealtimeClient {
     return this.#run(() => this.#core.sendNow({ type: 'chat:typing', chatroomId, isTyping }));
   }
 
-  /** Change a stored message. Changes are idempotent, and stay in order with the messages of their room. */
+  /**
+   * Change a stored message. Changes are idempotent, and stay in order with the messages of their room. A rate limit on
+   * one of both lets the other overtake.
+   */
   #change(frame) {
     return this.#ask((nowMs) => this.#core.sendMessage(frame, `room ${frame.chatroomId}`, nowMs));
   }

@@ -188,7 +188,10 @@ class RealtimeClient:
         return self._step(lambda _: self._core.send_now(frame))
 
     async def _change(self, chatroom_id: str, message_id: str, frame: dict[str, Any]) -> Any:
-        """Change a stored message. Changes are idempotent, and stay in order with the messages of their room."""
+        """Change a stored message. Changes are idempotent, and stay in order with the messages of their room.
+
+        A rate limit on one of both lets the other overtake.
+        """
         frame |= {"chatroomId": chatroom_id, "messageId": message_id}
         return await self._ask(lambda now_s: self._core.send_message(frame, f"room {chatroom_id}", now_s))
 

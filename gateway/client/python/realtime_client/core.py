@@ -32,7 +32,7 @@ from realtime_client.requests import Request, RequestFailed, Requests
 from realtime_client.status import State, Stats
 
 RETRY_MAX_S = 10.0
-MESSAGES_PAUSE_MAX_S = 60.0  # window of the message rate limit; a longer wait belongs to another limit
+PAUSE_MAX_S = 60.0  # the window of the limits on messages and on changes; a longer wait belongs to another limit
 ID_MAX_BYTES = 32  # bound on the encoded `"id":…,`
 
 
@@ -240,8 +240,8 @@ class Core:
             delay_s = error.retry_after_ms / 1000
         is_too_late = error.retry_after_ms is not None and now_s + delay_s >= request.deadline_s
         if error.retryable and not is_too_late:
-            limits_messages = error.code == "RATE_LIMITED" and delay_s <= MESSAGES_PAUSE_MAX_S
-            self._requests.retry(request, now_s + delay_s, limits_messages=limits_messages)
+            pauses_kind = error.code == "RATE_LIMITED" and delay_s <= PAUSE_MAX_S
+            self._requests.retry(request, now_s + delay_s, pauses_kind=pauses_kind)
             return
         if request.target is not None:
             self._interest.rejected(request.target)

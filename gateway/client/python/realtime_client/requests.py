@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from realtime_client.protocol import FieldError, Subscription
@@ -39,9 +40,21 @@ class RequestFailed(Exception):
         self.close_code = close_code
 
 
+class RateKind(StrEnum):
+    """What the server counts together: new messages, and changes of stored ones."""
+
+    MESSAGES = "messages"
+    CHANGES = "changes"
+
+
+_MESSAGES = frozenset({"chat:send", "chat:direct"})
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One unanswered request. At most one request of each `ordering_key` is in flight, so they stay in order.
+
+    A rate limit on changes holds up no messages, nor one on messages changes: then these overtake.
 
     `target` is the subscription of a subscribe request, whose frame is built when it is sent. `is_internal` marks a
     request of the client itself: no caller waits for the answer.
@@ -58,6 +71,13 @@ class Request:
     attempts: int = field(default=0, init=False)
     not_before_s: float = field(default=-math.inf, init=False)
 
+    @property
+    def rate_kind(self) -> RateKind | None:
+        """Return with what the server counts the request; None for one without an order."""
+        if self.ordering_key is None:
+            return None
+        return RateKind.MESSAGES if self.frame.get("type") in _MESSAGES else RateKind.CHANGES
+
 
 class Requests:
     """Unanswered requests in the order of the calls, at most `max_items`; callers check `is_full` before `add`."""
@@ -66,7 +86,7 @@ class Requests:
         self._max_items = max_items
         self._pending: dict[int, Request] = {}
         self._ids = itertools.count(1)
-        self._messages_paused_until_s = -math.inf
+        self._paused_until_s: dict[RateKind, float] = {}
 
     @property
     def is_full(self) -> bool:
@@ -106,13 +126,14 @@ class Requests:
 
     def due(self, connection: int, now_s: float) -> list[Request]:
         """Return the requests to send on `connection` now, in order."""
-        busy: set[str] = set()
+        busy: set[tuple[str, RateKind]] = set()
         due: list[Request] = []
         for request in self._pending.values():
-            if request.ordering_key is not None:
-                if request.ordering_key in busy:
+            if request.ordering_key is not None and request.rate_kind is not None:
+                if (request.ordering_key, request.rate_kind) in busy:
                     continue
-                busy.add(request.ordering_key)
+                held_up = [request.rate_kind] if self._paused_s(request) > now_s else RateKind
+                busy |= {(request.ordering_key, kind) for kind in held_up}
             if request.sent_on != connection and self._sendable_at_s(request) <= now_s:
                 due.append(request)
         return due
@@ -133,15 +154,17 @@ class Requests:
         """Return the requests whose deadline has passed."""
         return [request for request in self._pending.values() if request.deadline_s <= now_s]
 
-    def retry(self, request: Request, at_s: float, *, limits_messages: bool) -> None:
-        """Send a request again, not before `at_s`. A rate limit pauses all messages until then."""
+    def retry(self, request: Request, at_s: float, *, pauses_kind: bool) -> None:
+        """Send a request again, not before `at_s`, or pause all requests that the server counts together until then."""
         request.sent_on = 0
-        if limits_messages and request.ordering_key is not None:
-            self._messages_paused_until_s = max(self._messages_paused_until_s, at_s)
+        if pauses_kind and (kind := request.rate_kind) is not None:
+            self._paused_until_s[kind] = max(self._paused_until_s.get(kind, at_s), at_s)
         else:
             request.not_before_s = at_s
 
+    def _paused_s(self, request: Request) -> float:
+        kind = request.rate_kind
+        return -math.inf if kind is None else self._paused_until_s.get(kind, -math.inf)
+
     def _sendable_at_s(self, request: Request) -> float:
-        if request.ordering_key is None:
-            return request.not_before_s
-        return max(request.not_before_s, self._messages_paused_until_s)
+        return max(request.not_before_s, self._paused_s(request))

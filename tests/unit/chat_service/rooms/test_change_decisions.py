@@ -25,6 +25,7 @@ from shared.commands.chat import (
     React,
     SendMessage,
     Sent,
+    SubscribeRoom,
 )
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -106,6 +107,24 @@ def command(kind: type[Any], by: str, message_id: str = "msg_1", **fields: Any) 
 def react(by: str, emoji: str = THUMB, message_id: str = "msg_1", *, removes: bool = False) -> React:
     made: React = command(React, by, message_id, emoji=emoji, is_removal=removes)
     return made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        command(EditMessage, "ann", message="EUR down"),
+        command(DeleteMessage, "ann"),
+        react("ben"),
+        command(PinMessage, "mod"),
+    ],
+    ids=lambda change: type(change).__name__,
+)
+def test_head_of_room_names_the_last_change(change: AnyRoomCommand) -> None:
+    desk = Desk()
+    desk.ask(change)
+    subscribe = SubscribeRoom(id="cmd_s", caller=Caller(user_id="ben"), room_id=ROOM, expires_at_monotonic_ms=0)
+    head = desk.ask(subscribe)
+    assert (head.rev, head.changed_rev) == (21, 21)
 
 
 # Editing --------------------------------------------------------------------------------------------------------------

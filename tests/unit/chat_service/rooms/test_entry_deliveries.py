@@ -3,9 +3,16 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from chat_service.rooms.entry_deliveries import controls_of, deliveries_of, frame_of, own_deliveries_of
+from chat_service.rooms.entry_deliveries import (
+    controls_of,
+    deliveries_of,
+    frame_of,
+    joined_frames_of,
+    own_deliveries_of,
+)
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
 from chat_service.rooms.message import Message, message_frame
 from chat_service.rooms.room import RoomType
@@ -67,6 +74,19 @@ ENTRIES = [
     entry(EntryKind.REMOVED, members=(STRANGER,)),
     void_at(ROOM, 7, 1, 1),
 ]
+
+
+@pytest.mark.parametrize("kind", [EntryKind.MESSAGE, EntryKind.REACTED])
+def test_gap_fills_show_the_members_that_live_lines_show(kind: EntryKind) -> None:
+    one = entry(kind, message=MESSAGE, members=(BEN, CAT))
+    live = [delivery.frame for delivery in deliveries_of(one, None) if delivery.kind is DeliveryKind.TRANSIENT]
+    assert joined_frames_of(one) == live
+    assert [shown(frame)[1]["userId"] for frame in live] == ["ben", "cat"]
+
+
+def test_first_message_of_a_direct_room_shows_no_new_members() -> None:
+    direct = msgspec.structs.replace(SETTINGS, direct=("ann", "ben"))
+    assert joined_frames_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN, CAT), settings=direct)) == []
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)

@@ -115,6 +115,12 @@ class Driver:
         self.record()
         return id_
 
+    def react(self, message_id: str, room: str = "room_1") -> int:
+        frame = {"type": "chat:react", "chatroomId": room, "messageId": message_id, "emoji": "x", "remove": False}
+        id_ = self.core.send_message(frame, f"room {room}", self.now_s)
+        self.record()
+        return id_
+
     def message(self, seq: int, room: str = "room_1") -> None:
         self.receive({"type": "chat:message", "data": {"chatroomId": room, "seq": seq}})
 
@@ -330,6 +336,32 @@ def test_rate_limit_pauses_messages_and_keeps_their_order() -> None:
     assert driver.frames() == []
     driver.pass_time(0.2)
     assert [frame["message"] for frame in driver.frames()] == ["a", "c"]
+
+
+def test_rate_limit_on_changes_holds_up_changes_alone() -> None:
+    driver = opened()
+    driver.react("m1")
+    driver.refuse(driver.frames()[0], "RATE_LIMITED", retryable=True, retryAfterMs=7000)
+    driver.react("m2")
+    driver.react("m3", "room_2")
+    driver.send("a")
+    driver.send("b", "room_2")
+    assert [frame["message"] for frame in driver.frames()] == ["a", "b"]
+    driver.pass_time(6.9)
+    assert driver.frames() == []
+    driver.pass_time(0.2)
+    assert [frame["messageId"] for frame in driver.frames()] == ["m1", "m3"]
+
+
+def test_rate_limit_on_messages_holds_up_messages_alone() -> None:
+    driver = opened()
+    driver.send("a")
+    driver.refuse(driver.frames()[0], "RATE_LIMITED", retryable=True, retryAfterMs=7000)
+    driver.react("m1")
+    driver.send("b", "room_2")
+    assert [frame["type"] for frame in driver.frames()] == ["chat:react"]
+    driver.pass_time(7.1)
+    assert [frame["message"] for frame in driver.frames()] == ["a", "b"]
 
 
 def test_wait_beyond_its_deadline_fails_a_message_and_holds_up_no_other() -> None:

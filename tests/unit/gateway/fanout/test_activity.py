@@ -120,6 +120,34 @@ def test_socket_gets_at_most_one_frame_a_second_and_then_the_newest() -> None:
     assert not activity.has_work
 
 
+def test_empty_room_is_not_shown_to_a_new_member() -> None:
+    activity = Activity()
+    following(activity, "ben")
+    activity.deliver(membership("ben", is_joined=True, rev=1))
+    activity.apply(activity.take_pairs(), [unread("ben")])
+    assert flushed(activity, 10.0) == {"sess_ben": [counts(0, 0)]}
+    activity.deliver(message(2, 1))
+    assert flushed(activity, 12.0) == {"sess_ben": [activity_of(1)]}
+
+
+def test_room_with_messages_is_shown_to_a_new_member_alone() -> None:
+    activity = Activity()
+    following(activity, "ann", unread("ann", seq=3, mark=3, rev=4))
+    following(activity, "ben")
+    activity.deliver(membership("ben", is_joined=True, rev=5))
+    activity.apply(activity.take_pairs(), [unread("ben", seq=3, mark=3, rev=5)])
+    assert flushed(activity, 10.0) == {"sess_ben": [activity_of(3), counts(0, 0)]}
+
+
+def test_room_without_new_messages_is_not_shown_after_a_doubt() -> None:
+    activity = Activity()
+    following(activity, "ben", unread("ben", seq=3, mark=3, rev=4))
+    activity.deliver(head(6))
+    assert flushed(activity, 10.0) == {}
+    activity.apply(activity.take_pairs(), [unread("ben", seq=3, mark=3, rev=6)])
+    assert flushed(activity, 12.0) == {}
+
+
 def test_slow_reader_gets_the_newest_state_once_it_has_read() -> None:
     activity = Activity()
     ben = following(activity, "ben", unread("ben"), unread("ben", room="room_2"))
@@ -336,6 +364,7 @@ acts = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(acts)
 @example([("disconnect",), ("post", "ann", (), False), ("lose",), ("leave", "ben")])
+@example([("subscribe", "ben"), ("disconnect",), ("post", "ben", (), False), ("lose",), ("post", "ann", (), False)])
 def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]]) -> None:
     """Lines arrive late, are lost and overtake answers; a lost entry shows by a gap or the head."""
     activity, model = Activity(), RoomModel()

@@ -163,7 +163,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
         while hub.gaps:
             gap = hub.channels[hub.gaps.pop()].stream.missing()
             if gap is not None:
-                frames = [b"%d" % position for position in range(gap.after + 1, gap.through + 1)]
+                frames = [[b"%d" % position] for position in range(gap.after + 1, gap.through + 1)]
                 hub.fill(gap, gap.after + 1, frames, 0.0)
 
     for step, number in script:

@@ -140,7 +140,7 @@ def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:
     hub.directs.release(0.0)
     hub.deliver(direct(4, "a"), 0.0)
     assert hub.gaps == {ROOM}
-    hub.fill(Gap(ROOM, 0, 2), 1, [b"1", b"2"], 0.0)
+    hub.fill(Gap(ROOM, 0, 2), 1, [[b"1"], [b"2"]], 0.0)
     settle(hub, 0.0)
     assert sink.got == ["1", "2", "3", "4"]
 
@@ -168,7 +168,7 @@ def test_each_socket_catches_up_from_its_connection_time() -> None:
     hub.directs.withhold()
     hub.directs.catch_up("a", "r", [stored(1, 1500), stored(2, 2500), stored(3, 3500)], 0.0)
     hub.directs.release(0.0)
-    hub.fill(Gap(ROOM, 0, 3), 1, [b"1", b"2", b"3"], 0.0)
+    hub.fill(Gap(ROOM, 0, 3), 1, [[b"1"], [b"2"], [b"3"]], 0.0)
     settle(hub, 0.0)
     assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
 
@@ -196,7 +196,7 @@ def test_messages_seen_before_leaving_a_room_are_not_repeated() -> None:
     hub.directs.withhold()
     hub.directs.catch_up("a", "r", [stored(1), stored(2), stored(3)], 0.0)
     hub.directs.release(0.0)
-    hub.fill(Gap(ROOM, 2, 3), 3, [b"3"], 0.0)
+    hub.fill(Gap(ROOM, 2, 3), 3, [[b"3"]], 0.0)
     settle(hub, 0.0)
     assert sink.got == ["1", "2", "3"]
 
@@ -335,7 +335,10 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
             gap = hub.channels[name].stream.missing()
             if gap is not None:
                 hub.fill(
-                    gap, gap.after + 1, [b"%d" % position for position in range(gap.after + 1, gap.through + 1)], now_s
+                    gap,
+                    gap.after + 1,
+                    [[b"%d" % position] for position in range(gap.after + 1, gap.through + 1)],
+                    now_s,
                 )
     collect()
     for number in sinks:

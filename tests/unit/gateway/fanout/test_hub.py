@@ -125,7 +125,7 @@ def test_late_socket_makes_a_gap_after_a_second() -> None:
     gap = hub.channels[ROOM].stream.missing()
     assert gap is not None
     assert (gap.after, gap.through) == (1, 3)
-    hub.fill(gap, 2, [b"2", b"3"], 7.0)
+    hub.fill(gap, 2, [[b"2"], [b"3"]], 7.0)
     hub.deliver(message(4), 7.0)
     settle(hub, 7.0)
     assert (old.got, new.got) == (["2", "3", "4"], ["4"])
@@ -156,9 +156,21 @@ def test_gap_is_noted_at_once_and_early_items_wait() -> None:
     assert (gap.after, gap.through) == (0, 2)
     settle(hub, 0.0)
     assert sink.got == []
-    hub.fill(gap, 1, [b"1", b"2"], 1.0)
+    hub.fill(gap, 1, [[b"1"], [b"2"]], 1.0)
     settle(hub, 1.0)
     assert sink.got == ["1", "2", "3"]
+
+
+def test_all_frames_of_a_missing_item_are_delivered_once() -> None:
+    hub = Hub()
+    sink = listener(hub)
+    hub.deliver(message(2), 0.0)
+    gap = hub.channels[ROOM].stream.missing()
+    assert gap is not None
+    for _ in range(2):
+        hub.fill(gap, 1, [[b"joined", b"1"]], 1.0)
+    settle(hub, 1.0)
+    assert sink.got == ["joined", "1", "2"]
 
 
 def test_resubscription_continues_from_its_position() -> None:
@@ -187,7 +199,7 @@ def test_resubscription_keeps_early_items(others: int) -> None:
     if not others:
         gap = hub.channels[ROOM].stream.missing()
         assert gap is not None
-        hub.fill(gap, 6, [b"6"], 0.0)
+        hub.fill(gap, 6, [[b"6"]], 0.0)
     settle(hub, 0.0)
     assert sink.got == ["subscribed", "6", "7"]
     assert all(other.got == ["6", "7"] for other in sinks)

@@ -105,7 +105,7 @@ class RoomWorld:
             gap = None if channel is None else channel.stream.missing()
             if gap is not None:
                 through = (gap.after + 1 + gap.through) // 2 if partly else gap.through
-                frames = [b"%d" % position for position in range(gap.after + 1, through + 1)]
+                frames = [[b"%d" % position] for position in range(gap.after + 1, through + 1)]
                 self.hub.fill(gap._replace(through=through), gap.after + 1, frames, self.now_s)
 
     def wait(self, pause_s: float) -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 
-import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replays, spans
+from gateway.fanout import replays
+from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replayed, Replays, spans
 from gateway.fanout.wire import text_frame
-from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES
 from shared.errors import Unavailable
+from tests.support.waiting import until
 
 
 def frame_of(seq: int) -> bytes:
@@ -29,14 +31,16 @@ class History:
         self._tasks: set[asyncio.Task[None]] = set()
         self.replays = Replays(self._fetch, self._spawn)
 
-    async def _fetch(self, room_id: str, after: int, through: int) -> ReplayedFrames:
+    async def _fetch(self, room_id: str, after: int, through: int) -> list[Replayed]:
         self.reads.append((room_id, after, through))
         await self.open.wait()
         if self.error is not None:
             raise self.error
         seqs = range(after + 1, min(through, self.length) + 1)
-        frames = tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs)
-        return ReplayedFrames(first=after + 1, frames=frames, revs=tuple(2 * seq for seq in seqs))
+        return [Replayed(2 * seq, self.frames_of(seq)) for seq in seqs]
+
+    def frames_of(self, seq: int) -> tuple[bytes, ...]:
+        return (text_frame(frame_of(seq) + self.padding),)
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
@@ -46,7 +50,7 @@ class History:
     async def read(self, after: int, through: int) -> list[bytes]:
         read = await self.replays.read("r", after, through, 0)
         assert [item.rev for item in read] == [2 * seq for seq in range(after + 1, after + 1 + len(read))]
-        return [item.frame for item in read]
+        return [frame for item in read for frame in item.frames]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))
@@ -112,12 +116,40 @@ async def test_read_over_8_mb_returns_fewer_frames() -> None:
     assert sum(map(len, frames)) <= REPLAY_MAX_BYTES
 
 
+@pytest.mark.parametrize("shown", [REPLAY_MAX, REPLAY_MAX + 1])
+async def test_only_items_for_clients_count_towards_the_bound(shown: int) -> None:
+    class WithVoids(History):
+        def frames_of(self, seq: int) -> tuple[bytes, ...]:
+            return () if seq <= 1500 else super().frames_of(seq)
+
+    length = 1500 + shown
+    history = WithVoids(length)
+    read = await history.replays.read("r", 0, length, 0)
+    assert (len(read) == length) is (shown <= REPLAY_MAX)
+
+
 async def test_kept_blocks_are_bounded() -> None:
     history = History(length=10_000)
     history.padding = b"x" * 60_000
     for number in range(20):
         await history.read(number * BLOCK, (number + 1) * BLOCK)
     assert history.replays.kept_bytes <= KEPT_MAX_BYTES + 60_100 * BLOCK
+
+
+async def test_idle_gateway_forgets_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "KEPT_S", 0.001)
+    history = History(length=10)
+    await history.read(0, 10)
+    await until(lambda: history.replays.kept_bytes == 0, timeout_s=1)
+    await history.read(0, 10)
+    assert len(history.reads) == 2
+
+
+async def test_readers_that_know_of_a_change_read_again() -> None:
+    history = History(length=10)
+    for changed_rev in (0, 7, 7):
+        await history.replays.read("r", 0, 10, changed_rev)
+    assert len(history.reads) == 2
 
 
 async def test_rooms_are_read_separately() -> None:

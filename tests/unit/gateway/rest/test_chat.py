@@ -51,7 +51,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ARGUMENTS)
 async def test_deadline_is_of_monotonic_clock(name: str) -> None:
     router = RecordingClocks(MONOTONIC_MS)
-    backend = Backend(cast(Any, RecordingClocks(WALL_MS)), cast(Any, router))
+    backend = Backend(cast(Any, RecordingClocks(WALL_MS)), cast(Any, router), asyncio.create_task)
     (call,) = [call for call in ChatCalls.calls() if call.name == name]
     with pytest.raises(CommandSent):
         calls = ChatCalls(cast(Any, None), backend, cast(Any, None), cast(Any, None))

@@ -140,7 +140,8 @@ def test_unknown_type_is_named_and_id_kept(type_: str) -> None:
         ({"type": "subscribe", "channel": "weather"}, "channel"),
         ({"type": "subscribe", "channel": ["chatroom"]}, "channel"),
         ({"type": "subscribe", "channel": "chatroom"}, "chatroomId"),
-        ({"type": "subscribe", "channel": "chatroom", "chatroomId": "a b"}, "chatroomId"),
+        ({"type": "subscribe", "channel": "chatroom", "chatroomId": 5}, "chatroomId"),
+        ({"type": "chat:send", "chatroomId": "r", "message": "m", "replyTo": 5}, "replyTo"),
         ({"type": "subscribe", "channel": "chatroom", "chatroomId": "r", "since": -1}, "since"),
         ({"type": "subscribe", "channel": "market"}, "symbols"),
         ({"type": "subscribe", "channel": "market", "symbols": []}, "symbols"),
@@ -170,6 +171,28 @@ def test_wrong_field_is_named_and_id_kept(sent: dict[str, Any], field: str) -> N
     refusal = refused(json.dumps({**sent, "id": "q"}))
     assert (refusal.code, refusal.name, refusal.id) == (ErrorCode.VALIDATION, sent["type"], "q")
     assert [detail.field for detail in refusal.details] == [field]
+
+
+NO_IDS = ["", "a b", "a/b", "a\tb", "é", "x" * 129]
+
+
+@pytest.mark.parametrize("text", NO_IDS)
+@pytest.mark.parametrize(
+    ("field", "what", "sent"),
+    [
+        ("chatroomId", "room", {"type": "subscribe", "channel": "chatroom"}),
+        ("chatroomId", "room", {"type": "chat:send", "message": "m"}),
+        ("replyTo", "message", {"type": "chat:send", "chatroomId": "r", "message": "m"}),
+        ("replyTo", "message", {"type": "chat:direct", "userId": "u", "message": "m"}),
+        ("messageId", "message", {"type": "chat:edit", "chatroomId": "r", "message": "m"}),
+        ("messageId", "message", {"type": "chat:delete", "chatroomId": "r"}),
+        ("messageId", "message", {"type": "chat:react", "chatroomId": "r", "emoji": "x"}),
+    ],
+)
+def test_text_that_is_no_id_names_nothing(field: str, what: str, sent: dict[str, Any], text: str) -> None:
+    refusal = refused(json.dumps({**sent, field: text, "id": "q"}))
+    assert (refusal.code, refusal.message, refusal.id) == (ErrorCode.NOT_FOUND, f"no such {what}", "q")
+    assert refused(json.dumps({**sent, field: 5})).code is ErrorCode.VALIDATION
 
 
 @pytest.mark.parametrize("id_", ["true", "[]", "{}", "1e400", str(2**63), str(-(2**63) - 1), str(10**40)])

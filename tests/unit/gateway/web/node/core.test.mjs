@@ -494,6 +494,27 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['a', 'c']);
   });
 
+  test('go on while a rate limit holds up changes, and changes while one holds up messages', () => {
+    const driver = opened();
+    driver.react('room_1', 'm1');
+    driver.refuse(driver.frames()[0], 'RATE_LIMITED', { retryable: true, retryAfterMs: 7_000 });
+    driver.react('room_2', 'm2');
+    driver.send('room_1', 'a');
+    driver.send('room_2', 'b');
+    const sent = driver.frames();
+    assert.deepEqual(sent.map(({ message }) => message), ['a', 'b']);
+    driver.pass(6_000);
+    driver.refuse(sent[0], 'RATE_LIMITED', { retryable: true, retryAfterMs: 3_000 });
+    driver.pass(999);
+    assert.deepEqual(driver.frames(), []);
+    driver.pass(1);
+    const changes = driver.frames();
+    assert.deepEqual(changes.map(({ messageId }) => messageId), ['m1', 'm2']);
+    driver.ack(changes[0], {});
+    driver.pass(2_000);
+    assert.deepEqual(driver.frames().map(({ message }) => message), ['a']);
+  });
+
   test('fail at once when the wait is beyond their deadline, and hold up no other', () => {
     const driver = opened({ requestTimeoutMs: 120_000 });
     const id = driver.send('room_1', 'to a stranger');

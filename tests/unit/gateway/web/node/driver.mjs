@@ -90,6 +90,10 @@ export class Driver {
     return this.do('sendMessage', frame, `room ${chatroomId}`);
   }
 
+  react(chatroomId, messageId) {
+    return this.do('sendMessage', { type: 'chat:react', chatroomId, messageId, emoji: 'x' }, `room ${chatroomId}`);
+  }
+
   /** What was sent since the last call. */
   frames() {
     return this.sent.splice(0);
