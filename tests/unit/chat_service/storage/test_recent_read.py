@@ -6,8 +6,8 @@ from chat_service.storage.group_read import GroupRead
 from chat_service.storage.recent_read import KEPT_MS, RecentRead
 
 
-class Counts:
-    """Counts by room, and the reads of them."""
+class CountedRooms:
+    """CountedRooms by room, and the reads of them."""
 
     def __init__(self) -> None:
         self.now_ms = 0
@@ -21,7 +21,7 @@ class Counts:
 
 
 async def test_result_serves_again_for_a_second() -> None:
-    world = Counts()
+    world = CountedRooms()
     assert await world.recent.get(["a", "b"], is_fresh=False) == {"a": 1}
     world.counts = {"a": 2, "b": 5}
     world.now_ms = KEPT_MS - 1
@@ -32,7 +32,7 @@ async def test_result_serves_again_for_a_second() -> None:
 
 
 async def test_fresh_read_is_read_always_and_serves_later_ones() -> None:
-    world = Counts()
+    world = CountedRooms()
     await world.recent.get(["a"], is_fresh=False)
     world.counts["a"] = 2
     assert await world.recent.get(["a"]) == {"a": 2}
@@ -41,6 +41,6 @@ async def test_fresh_read_is_read_always_and_serves_later_ones() -> None:
 
 
 async def test_no_key_needs_no_read() -> None:
-    world = Counts()
+    world = CountedRooms()
     assert await world.recent.get([]) == {}
     assert world.reads == []
