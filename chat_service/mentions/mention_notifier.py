@@ -36,7 +36,7 @@ from shared.bus.events import NOTIFICATION_CREATED
 from shared.bus.topology import EVENTS, NOTIFIER_QUERY
 from shared.commands.command import GATEWAY
 from shared.commands.notifier import ERASED_MAX, EraseNotices, NoticesErased
-from shared.errors import Unavailable
+from shared.errors import RETRYABLE, Refusal, Unavailable
 from shared.ids import Prefix, new_id
 from shared.mongo import chunks
 
@@ -139,4 +139,16 @@ class MentionNotifier:
             request = EraseNotices(
                 id=new_id(Prefix.COMMAND), caller=GATEWAY, deadline_ms=self._bus.deadline_ms(), keys=tuple(some)
             )
+            await self._request_erasure(request)
+
+    async def _request_erasure(self, request: EraseNotices) -> None:
+        """Send a request to notifier. A refusal that may pass, such as that of an unavailable database, is waited for.
+
+        Raises Unavailable then: the text has to leave the notifications, however long notifier refuses.
+        """
+        try:
             await self._bus.request(NOTIFIER_QUERY, request, NoticesErased)
+        except Refusal as refusal:
+            if refusal.code in RETRYABLE:
+                raise Unavailable(f"notifier refuses to erase: {refusal.code}") from refusal
+            raise

@@ -1,6 +1,7 @@
 """Notifications of mentions: from the entries of a log to the inboxes, and their end with the message."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,10 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
 from chat_service.storage.message_store import MessageStore
 from shared.bus.bus import Bus
+from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.times import now_ms
+from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway, notifier
 from tests.support.waiting import until_async
@@ -56,6 +59,14 @@ class MentionWorld:
         self._handed = entries or self._handed
         await self._consumer.take([EntriesOfRoom(entries)])
 
+    async def try_again(self) -> bool:
+        """Hand over all entries again, and return whether the consumer has taken them."""
+        try:
+            await self.hand_over(again=True)
+        except Unavailable:
+            return False
+        return True
+
     async def inbox(self, user_id: str) -> list[Any]:
         page: list[Any] = await self.rest(user_id).data("GET", "/v1/notifications")
         return page
@@ -64,20 +75,28 @@ class MentionWorld:
         return [item["message"] for item in await self.inbox(user_id)]
 
 
+@asynccontextmanager
+async def mention_world(
+    amqp_url: str, mongodb_uri: str, database_name: str, notifier_uri: str
+) -> AsyncIterator[MentionWorld]:
+    """Run the services; notifier reaches the database by an address of its own."""
+    with closing(Mongo(mongodb_uri, database_name)) as mongo:
+        async with (
+            chat_service(amqp_url, mongodb_uri, database_name),
+            notifier(amqp_url, notifier_uri, database_name),
+            gateway(amqp_url) as url,
+            Bus(amqp_url, "node_mentions") as bus,
+        ):
+            await bus.wait_connected()
+            world = MentionWorld(url, mongo, bus)
+            world.room = await world.rest("ann").create_room(type="private", memberIds=["ben", "cat"])
+            yield world
+
+
 @pytest.fixture
 async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[MentionWorld]:
-    mongo = Mongo(mongodb_uri, database_name)
-    async with (
-        chat_service(amqp_url, mongodb_uri, database_name),
-        notifier(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as url,
-        Bus(amqp_url, "node_mentions") as bus,
-    ):
-        await bus.wait_connected()
-        world = MentionWorld(url, mongo, bus)
-        world.room = await world.rest("ann").create_room(type="private", memberIds=["ben", "cat"])
+    async with mention_world(amqp_url, mongodb_uri, database_name, mongodb_uri) as world:
         yield world
-    mongo.close()
 
 
 async def test_mentioned_members_are_notified_once(world: MentionWorld) -> None:
@@ -137,3 +156,23 @@ async def test_deleted_text_leaves_the_notifications(world: MentionWorld) -> Non
         assert "secret tip" not in str(await world.mongo.database[name].find().to_list(None)), name
     await world.hand_over(again=True)
     assert await world.messages_of("ben") == ["", "", ""]
+
+
+async def test_deleted_text_leaves_the_notifications_however_often_notifier_refuses(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with (
+        database_proxy(mongodb_uri) as proxy,
+        mention_world(amqp_url, mongodb_uri, database_name, proxy.uri) as world,
+    ):
+        sent = await world.send(message="a secret tip", mentions=["ben"])
+        await until_async(lambda: world.messages_of("ben"), lambda found: found == ["a secret tip"])
+        await world.hand_over()
+        proxy.inject(RefuseCommand(), "find", "update", "aggregate", collection="events")
+        await world.rest("ann").data("DELETE", f"/v1/chatrooms/{world.room}/messages/{sent['id']}")
+        for _ in range(4):
+            with pytest.raises(Unavailable, match="notifier refuses to erase"):
+                await world.hand_over(again=True)
+        proxy.clear()
+        await until_async(world.try_again, bool)
+        assert await world.messages_of("ben") == [""]
