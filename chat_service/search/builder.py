@@ -4,6 +4,7 @@ A page takes milliseconds to build, and seconds if its messages are large, so th
 """
 
 import asyncio
+from collections.abc import Collection
 
 from chat_service.search.index_store import IndexStore
 from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, merged
@@ -31,23 +32,20 @@ class PageBuilder:
         await self._store.put_pages([built])
         return built
 
-    async def rebuild(self, room_id: str, page: Page, rev: int, erased: frozenset[str] = frozenset()) -> None:
-        """Build a page of level 0 again, and those above it that exist."""
-        built = await self.build_chunk(room_id, page, rev, erased)
-        if built is not None and built.is_complete:
-            await self.build_above(room_id, page, rev)
+    async def build_above(self, room_id: str, pages: Collection[Page], rev: int) -> None:
+        """Build the pages above complete ones of one level, each once, as far as all pages below them are complete.
 
-    async def build_above(self, room_id: str, page: Page, rev: int, *, repairs: bool = False) -> None:
-        """Build the pages above a complete one, as far as all pages below them are complete.
-
-        With `repairs`, pages of level 0 that are not complete are built first: a killed process may leave some.
+        A page is written once for each `rev`, so everything below it has to be built before. With the last page below
+        another, those before it should be complete; if a killed process left some that are not, they are built first.
         """
-        while page.level < LEVEL_MAX:
-            page = page.parent
-            children = await self._children(room_id, page, rev, repairs=repairs)
-            if len(children) < len(page.children):
-                return
-            await self._store.put_pages([await asyncio.to_thread(merged, page, rev, children)])
+        while pages and max(pages).level < LEVEL_MAX:
+            built: list[Page] = []
+            for page in sorted({page.parent for page in pages}):
+                children = await self._children(room_id, page, rev, repairs=page.children[-1] in pages)
+                if len(children) == len(page.children):
+                    await self._store.put_pages([await asyncio.to_thread(merged, page, rev, children)])
+                    built.append(page)
+            pages = built
 
     async def _children(self, room_id: str, page: Page, rev: int, *, repairs: bool) -> list[StoredPage]:
         """Return the complete pages below a page, oldest first."""
