@@ -24,11 +24,16 @@ GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expire
 RATES_UNANSWERED = Counter(
     "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
 )
-FOLLOWER_LAG_SECONDS = Gauge("chat_follower_lag_seconds", "How long the oldest log entry waits for the log's consumers")
-FOLLOWER_SECONDS = Histogram(
-    "chat_follower_seconds", "Duration of handing a batch of log entries to all consumers", buckets=LATENCY_BUCKETS_S
+FOLLOWER_LAG_SECONDS = Gauge(
+    "chat_follower_lag_seconds", "How long the oldest log entry waits for a consumer of the logs", ["consumer"]
 )
-FOLLOWED_ENTRIES = Counter("chat_followed_entries", "Log entries handed to the log's consumers")
+FOLLOWER_SECONDS = Histogram(
+    "chat_follower_seconds",
+    "Duration of handing a batch of log entries to a consumer",
+    ["consumer"],
+    buckets=LATENCY_BUCKETS_S,
+)
+FOLLOWED_ENTRIES = Counter("chat_followed_entries", "Log entries handed to a consumer of the logs", ["consumer"])
 SEARCH_SECONDS = Histogram(
     "chat_search_seconds",
     "Duration of a message search, in one room or all joined ones",

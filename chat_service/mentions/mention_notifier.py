@@ -9,9 +9,9 @@ least once for each entry, in the order of each room, and again after Unavailabl
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
 
 from chat_service import metrics
+from chat_service.follower.consumer import RoomBatch
 from chat_service.mentions.grant_store import GrantStore
 from chat_service.mentions.grants import granted
 from chat_service.mentions.mention_events import (
@@ -24,7 +24,7 @@ from chat_service.mentions.mention_events import (
     user_event,
 )
 from chat_service.people.notify_rules import NotificationKind, may_be_notified
-from chat_service.rooms.changes import Erasure
+from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.mention_marks import ROOM
 from chat_service.rooms.message import Message
@@ -43,16 +43,10 @@ from shared.mongo import chunks
 CONFLICTS_MAX = 20
 
 
-class RoomEntries(Protocol):
-    """Consecutive entries of one room, as a follower of the logs hands them over."""
-
-    @property
-    def entries(self) -> Sequence[LogEntry]:
-        """Return the entries, oldest first."""
-
-
 class MentionNotifier:
     """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries have to come again."""
+
+    name = "mentions"
 
     def __init__(
         self, members: MemberStore, messages: MessageStore, grants: GrantStore, bus: Bus, clock_ms: Callable[[], int]
@@ -63,15 +57,19 @@ class MentionNotifier:
         self._bus = bus
         self._clock_ms = clock_ms
 
-    async def take(self, batches: Sequence[RoomEntries]) -> None:
-        """Process entries; idempotent."""
+    def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        """Return the entries that mention somebody, edit or erase: few."""
+        return [entry for entry in entries if entry.mentions_somebody or isinstance(entry.change, Edit | Erasure)]
+
+    async def take(self, batches: Sequence[RoomBatch]) -> None:
+        """Process entries; idempotent. Erase first: as long as that fails, no event is published again and again."""
         entries = [entry for batch in batches for entry in batch.entries]
-        mentioning = [found for entry in entries if (found := mentioning_of(entry)) is not None]
-        if mentioning:
-            await self._notify(mentioning)
         erased = [entry.change.message_id for entry in entries if isinstance(entry.change, Erasure)]
         if erased:
             await self._erase(erased)
+        mentioning = [found for entry in entries if (found := mentioning_of(entry)) is not None]
+        if mentioning:
+            await self._notify(mentioning)
 
     async def finish(self) -> None:
         """Do nothing: no entry is deferred."""

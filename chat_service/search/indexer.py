@@ -47,6 +47,8 @@ class SearchIndexer:
     Bound: 40,000 messages without a line, and 16 M characters of them; beyond it half of the rooms are written.
     """
 
+    name = "search"
+
     def __init__(self, store: IndexStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._builder = PageBuilder(store)
@@ -54,6 +56,10 @@ class SearchIndexer:
         self._tails: dict[str, _Tail] = {}
         self._count = 0
         self._size = 0  # characters of text
+
+    def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        """Return all entries: almost all are messages."""
+        return entries
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Index these entries. A line that is still in memory when this process dies is built by the next one."""

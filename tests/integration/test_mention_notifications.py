@@ -1,12 +1,12 @@
 """Notifications of mentions: from the entries of a log to the inboxes, and their end with the message."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from chat_service.follower.consumer import RoomBatch
 from chat_service.mentions.grant_store import GrantStore
 from chat_service.mentions.grants import GRANTS_MAX
 from chat_service.mentions.mention_notifier import MentionNotifier
@@ -22,13 +22,6 @@ from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway, notifier
 from tests.support.waiting import until_async
-
-
-@dataclass
-class EntriesOfRoom:
-    """What a follower of the logs hands over."""
-
-    entries: Sequence[LogEntry]
 
 
 class MentionWorld:
@@ -57,7 +50,7 @@ class MentionWorld:
         after = 0 if again or not self._handed else self._handed[-1].rev
         entries = await self._log.after(self.room, after)
         self._handed = entries or self._handed
-        await self._consumer.take([EntriesOfRoom(entries)])
+        await self._consumer.take([RoomBatch(self.room, entries)])
 
     async def try_again(self) -> bool:
         """Hand over all entries again, and return whether the consumer has taken them."""
