@@ -4,11 +4,13 @@ Written by compare-and-set, because a sender's messages in different rooms have 
 hour after its last write.
 """
 
+from collections.abc import Collection
+
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from chat_service.mentions.grants import WINDOW_MS, Grant, Grants
-from shared.mongo import Database, Indexes, date, translated
+from shared.mongo import Database, Indexes, date, find_among, translated
 
 INDEXES: Indexes = {
     "mention_grants": [
@@ -24,13 +26,12 @@ class GrantStore:
     def __init__(self, database: Database) -> None:
         self._grants = database["mention_grants"]
 
-    async def grants(self, user_id: str) -> Grants:
-        """Return the grants of a sender."""
-        with translated():
-            found = await self._grants.find_one({"_id": user_id})
-        if found is None:
-            return Grants()
-        return Grants(found["rev"], tuple(Grant(item["id"], item["atMs"]) for item in found["recent"]))
+    async def grants(self, user_ids: Collection[str]) -> dict[str, Grants]:
+        """Return the grants of senders; those without any are absent."""
+        return {
+            found["_id"]: Grants(found["rev"], tuple(Grant(item["id"], item["atMs"]) for item in found["recent"]))
+            for found in await find_among(self._grants, user_ids)
+        }
 
     async def replace_grants(self, user_id: str, grants: Grants, now_ms: int) -> bool:
         """Write grants unless they have changed since they were read; return whether they are written."""

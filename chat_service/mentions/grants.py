@@ -1,6 +1,6 @@
 """The rate of notified mentions: at most 60 of a sender in an hour, counted by the times of the entries. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 GRANTS_MAX = 60
@@ -19,6 +19,22 @@ class Grants(NamedTuple):
 
     rev: int = 0
     recent: tuple[Grant, ...] = ()
+
+
+class Asked(NamedTuple):
+    """The ids of the events that a message would cause, in order, and the time of its entry."""
+
+    ids: Sequence[str]
+    at_ms: int
+
+
+def all_granted(grants: Grants, asked: Iterable[Asked]) -> tuple[set[str], Grants]:
+    """Return which mentions of a sender's messages are notified, and the grants after them."""
+    passed: set[str] = set()
+    for one in asked:
+        some, grants = granted(grants, one.ids, one.at_ms)
+        passed.update(some)
+    return passed, grants
 
 
 def granted(grants: Grants, ids: Iterable[str], at_ms: int) -> tuple[list[str], Grants]:

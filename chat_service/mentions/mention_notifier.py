@@ -8,12 +8,12 @@ least once for each entry, in the order of each room, and again after Unavailabl
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from chat_service import metrics
 from chat_service.follower.consumer import RoomBatch
 from chat_service.mentions.grant_store import GrantStore
-from chat_service.mentions.grants import granted
+from chat_service.mentions.grants import Asked, Grants, all_granted
 from chat_service.mentions.mention_events import (
     NOTIFIED_MEMBERS_MAX,
     Mentioning,
@@ -41,6 +41,7 @@ from shared.ids import Prefix, new_id
 from shared.mongo import chunks
 
 CONFLICTS_MAX = 20
+AT_ONCE = 16  # calls to the database
 
 
 class MentionNotifier:
@@ -79,34 +80,34 @@ class MentionNotifier:
     async def _notify(self, mentioning: Sequence[Mentioning]) -> None:
         """Publish the events of mentions in messages that are not deleted yet."""
         messages = await self._messages.by_id({one.message_id for one in mentioning})
-        pairs = {(one.room_id, user_id) for one in mentioning for user_id in one.users}
+        present = [one for one in mentioning if (message := messages.get(one.message_id)) and not message.is_deleted]
+        pairs = {(one.room_id, user_id) for one in present for user_id in one.users}
         members = await self._members.members(pairs)
         joined = {pair for pair, member in members.items() if member.is_joined}
+        wanted = [(one, users) for one in present if (users := _wanted(one, joined))]
+        asked: dict[str, list[Asked]] = {}
+        for one, users in wanted:
+            ids = [event_id(one.message_id, user_id) for user_id in users]
+            asked.setdefault(one.author_id, []).append(Asked(ids, one.at_ms))
+        granted_ids = await self._granted(asked)
         confirms: list[asyncio.Future[None]] = []
-        for one in mentioning:
-            message = messages.get(one.message_id)
-            if message is not None and not message.is_deleted:
-                named = [user_id for user_id in one.users if (one.room_id, user_id) in joined]
-                for event in await self._events(one, named, message):
-                    confirms.append(self._bus.publish(EVENTS, NOTIFICATION_CREATED, event))
+        for one, users in wanted:
+            passed = [user_id for user_id in users if event_id(one.message_id, user_id) in granted_ids]
+            metrics.MENTIONS_OVER_RATE.inc(len(users) - len(passed))
+            for event in await self._events(one, users, passed, messages[one.message_id]):
+                confirms.append(self._bus.publish(EVENTS, NOTIFICATION_CREATED, event))
         await confirmed(confirms)
         metrics.MENTIONS_NOTIFIED.inc(len(confirms))
 
-    async def _events(self, one: Mentioning, named: Collection[str], message: Message) -> list[bytes]:
-        wanted = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
-        if one.of_room:
-            wanted.append(ROOM)
-        if not wanted:
-            return []
-        by_id = {event_id(one.message_id, user_id): user_id for user_id in wanted}
-        passed = [by_id[id_] for id_ in await self._granted(one, list(by_id))]
-        metrics.MENTIONS_OVER_RATE.inc(len(wanted) - len(passed))
+    async def _events(
+        self, one: Mentioning, named: Collection[str], passed: Collection[str], message: Message
+    ) -> list[bytes]:
         events = [user_event(message, user_id) for user_id in passed if user_id != ROOM]
         if ROOM in passed:
             others = [
                 user_id
                 for user_id in await self._members_of(one.room_id)
-                if user_id not in wanted and may_be_notified(NotificationKind.MENTION, user_id, one.author_id)
+                if user_id not in named and may_be_notified(NotificationKind.MENTION, user_id, one.author_id)
             ]
             if others:
                 events.append(room_event(message, others))
@@ -116,23 +117,41 @@ class MentionNotifier:
         members, _ = await self._members.member_page(room_id, 0, NOTIFIED_MEMBERS_MAX)
         return [member.user_id for member in members]
 
-    async def _granted(self, one: Mentioning, ids: Sequence[str]) -> list[str]:
+    async def _granted(self, asked: Mapping[str, Sequence[Asked]]) -> set[str]:
+        """Return the ids of the events that the rates of their senders allow: a read for all, a write for each."""
+        passed: set[str] = set()
+        left = dict(asked)
         for _ in range(CONFLICTS_MAX):
-            before = await self._grants.grants(one.author_id)
-            passed, after = granted(before, ids, one.at_ms)
-            is_new = {grant.id for grant in after.recent} - {grant.id for grant in before.recent}
-            if not is_new or await self._grants.replace_grants(one.author_id, after, self._clock_ms()):
+            before = await self._grants.grants(left)
+            for some in chunks(list(left), AT_ONCE):
+                found = await asyncio.gather(
+                    *(self._granted_to(user_id, before.get(user_id, Grants()), left[user_id]) for user_id in some)
+                )
+                for user_id, ids in zip(some, found, strict=True):
+                    if ids is not None:
+                        passed |= ids
+                        del left[user_id]
+            if not left:
                 return passed
         raise Unavailable("the grants of a sender change all the time")
+
+    async def _granted_to(self, user_id: str, before: Grants, asked: Sequence[Asked]) -> set[str] | None:
+        """Return the granted ids once they are on disk; None if the grants have changed since they were read."""
+        passed, after = all_granted(before, asked)
+        is_new = {grant.id for grant in after.recent} - {grant.id for grant in before.recent}
+        if is_new and not await self._grants.replace_grants(user_id, after, self._clock_ms()):
+            return None
+        return passed
 
     # Erasing --------------------------------------------------------------------------------------------------------
 
     async def _erase(self, message_ids: Sequence[str]) -> None:
         """Have notifier erase the text of all notifications of deleted messages."""
         keys: list[str] = []
-        for message_id in message_ids:
-            users = await self._messages.ever_mentioned(message_id)
-            keys += [notice_key(message_id, user_id) for user_id in users]
+        for some_ids in chunks(message_ids, AT_ONCE):
+            mentioned = await asyncio.gather(*map(self._messages.ever_mentioned, some_ids))
+            for message_id, users in zip(some_ids, mentioned, strict=True):
+                keys += [notice_key(message_id, user_id) for user_id in users]
         for some in chunks(keys, ERASED_MAX):
             request = EraseNotices(
                 id=new_id(Prefix.COMMAND), caller=GATEWAY, deadline_ms=self._bus.deadline_ms(), keys=tuple(some)
@@ -150,3 +169,10 @@ class MentionNotifier:
             if refusal.code in RETRYABLE:
                 raise Unavailable(f"notifier refuses to erase: {refusal.code}") from refusal
             raise
+
+
+def _wanted(one: Mentioning, joined: Collection[tuple[str, str]]) -> list[str]:
+    """Return whom to notify of a mention if the rate allows: members by name, and `ROOM`."""
+    named = (user_id for user_id in one.users if (one.room_id, user_id) in joined)
+    users = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
+    return [*users, ROOM] if one.of_room else users

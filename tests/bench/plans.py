@@ -284,7 +284,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
     yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
     yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(), NOW_MS), note="new")
-    yield StoreCall("grants", lambda: stores.grants.grants("user_1"))
+    yield StoreCall("grants", lambda: stores.grants.grants(["user_1", "user_2"]))
     yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))

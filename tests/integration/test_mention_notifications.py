@@ -16,7 +16,7 @@ from chat_service.storage.member_store import MemberStore
 from chat_service.storage.message_store import MessageStore
 from shared.bus.bus import Bus
 from shared.errors import Unavailable
-from shared.mongo import Mongo
+from shared.mongo import Database, Mongo
 from shared.times import now_ms
 from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.live_client import LiveClient, RestClient
@@ -30,13 +30,19 @@ class MentionWorld:
     def __init__(self, url: str, mongo: Mongo, bus: Bus) -> None:
         self.url = url
         self.mongo = mongo
-        database = mongo.database
-        self._log = LogStore(database)
-        self._consumer = MentionNotifier(
-            MemberStore(database), MessageStore(database), GrantStore(database), bus, now_ms
-        )
+        self._bus = bus
+        self._log = LogStore(mongo.database)
+        self._consumer = self.consumer_on(mongo.database)
         self.room = ""
         self._handed: list[LogEntry] = []
+
+    def consumer_on(self, database: Database) -> MentionNotifier:
+        """Return the consumer of another process."""
+        return MentionNotifier(MemberStore(database), MessageStore(database), GrantStore(database), self._bus, now_ms)
+
+    async def all_entries(self) -> list[RoomBatch]:
+        """Return what the log of the room has."""
+        return [RoomBatch(self.room, await self._log.after(self.room, 0))]
 
     def rest(self, user_id: str) -> RestClient:
         return RestClient(self.url, user_id)
@@ -132,6 +138,22 @@ async def test_stranger_who_is_named_is_not_notified_nor_anyone_above_the_rate(w
     )
     assert found[1]["pagination"]["total"] == GRANTS_MAX
     assert await world.inbox("stranger") == []
+
+
+async def test_mentions_of_a_sender_cost_one_read_and_one_write_of_grants(
+    world: MentionWorld, mongodb_uri: str
+) -> None:
+    for number in range(10):
+        await world.send(message=f"{number}", mentions=["ben", "cat"])
+    await until_async(lambda: world.inbox("cat"), lambda found: len(found) == 10)  # the service has notified them too
+    await world.mongo.database["mention_grants"].delete_many({})
+    async with database_proxy(mongodb_uri) as proxy:
+        with closing(Mongo(proxy.uri, world.mongo.database.name)) as mongo:
+            await world.consumer_on(mongo.database).take(await world.all_entries())
+        written = {name: proxy.seen[name, "mention_grants"] for name in ("find", "insert", "update")}
+    assert written == {"find": 1, "insert": 1, "update": 0}
+    (grants,) = await world.mongo.database["mention_grants"].find().to_list(None)
+    assert (grants["_id"], len(grants["recent"])) == ("ann", 20)
 
 
 async def test_deleted_text_leaves_the_notifications(world: MentionWorld) -> None:
