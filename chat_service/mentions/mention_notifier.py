@@ -60,7 +60,11 @@ class MentionNotifier:
 
     def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
         """Return the entries that mention somebody, edit or erase: few."""
-        return [entry for entry in entries if entry.mentions_somebody or isinstance(entry.change, Edit | Erasure)]
+        return [
+            entry  # HOT: almost all entries are messages
+            for entry in entries
+            if (entry.mentions_somebody if entry.change is None else isinstance(entry.change, Edit | Erasure))
+        ]
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Process entries; idempotent. Erase first: as long as that fails, no event is published again and again."""
