@@ -72,6 +72,9 @@ class ConsumerFeed:
     def drop(self, is_lost: Callable[[str], bool]) -> None:
         """Forget the rooms of partitions that another process owns now."""
         self._queue.drop(is_lost)
+        for room_id in [room_id for room_id in self._retry_at_ms if is_lost(room_id)]:
+            del self._retry_at_ms[room_id]
+            self._failures.pop(room_id, None)
 
     def take_unsaved(self) -> dict[str, int]:
         """Return the positions that are not saved yet; the caller saves them, or gives them back."""
@@ -103,6 +106,7 @@ class ConsumerFeed:
                 lag_s = round((now_ms - self.oldest_ms(now_ms)) / 1000, 1)
                 log.warning("consumer_postponed", consumer=self.name, reason=str(error), lag_s=lag_s)
                 await asyncio.sleep(backoff.next_s())
+                self._woken.set()
 
     async def step(self) -> None:
         """Hand over what waits. Raises Unavailable."""

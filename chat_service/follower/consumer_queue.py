@@ -15,7 +15,7 @@ from chat_service.rooms.log import LogEntry
 SPAN_MAX = 500
 
 
-class _Queued:
+class _QueuedRoom:
     """The waiting entries of one room.
 
     `since_ms` is when this process heard of the first, `safe_ms` the time of a checkpoint that lets others find it.
@@ -36,7 +36,7 @@ class ConsumerQueue:
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries_max = entries_max
         self._count = 0
-        self._rooms: OrderedDict[str, _Queued] = OrderedDict()  # waiting for the longest time first
+        self._rooms: OrderedDict[str, _QueuedRoom] = OrderedDict()  # waiting for the longest time first
 
     def __len__(self) -> int:
         """Return the number of entries in memory."""
@@ -55,7 +55,7 @@ class ConsumerQueue:
         """Add the next entries of a room: those that the consumer wants, or None to have them read from the log."""
         queued = self._rooms.get(span.room_id)
         if queued is None:
-            queued = self._rooms[span.room_id] = _Queued(span.after, span.since_ms, safe_ms)
+            queued = self._rooms[span.room_id] = _QueuedRoom(span.after, span.since_ms, safe_ms)
         is_next = queued.is_whole and queued.through == span.after
         if span.entries is not None and is_next and self._count + len(span.entries) <= self._entries_max:
             queued.entries += span.entries
@@ -66,7 +66,7 @@ class ConsumerQueue:
         queued.through = max(queued.through, span.through)
         queued.safe_ms = min(queued.safe_ms, safe_ms)
 
-    def _forget_entries(self, queued: _Queued) -> None:
+    def _forget_entries(self, queued: _QueuedRoom) -> None:
         self._count -= len(queued.entries)
         queued.entries.clear()
         queued.is_whole = False
@@ -112,7 +112,7 @@ class ConsumerQueue:
         return min((queued.safe_ms for queued in self._rooms.values()), default=now_ms)
 
 
-def _next_span(room_id: str, queued: _Queued, count: int) -> EntrySpan:
+def _next_span(room_id: str, queued: _QueuedRoom, count: int) -> EntrySpan:
     if not queued.is_whole:
         return EntrySpan(room_id, queued.after, min(queued.through, queued.after + count), queued.since_ms, None)
     some = queued.entries[:count]

@@ -140,8 +140,6 @@ class LogFollower:
                 await until_next(INTERVAL_S)
                 try:
                     await self._turn(owned())
-                    for feed in self._feeds:
-                        feed.wake()
                     await self._save_if_due()
                 except Unavailable as error:
                     log.warning("follower_postponed", reason=str(error), lag_s=round(self.lag_s(), 1))
@@ -157,15 +155,18 @@ class LogFollower:
         """Follow the partitions of these terms: recover new ones, and offer what was noted. Raises Unavailable."""
         now_ms = self._clock_ms()
         self._follow(owned, now_ms)
+        self._offer_noted()  # recovery takes its time, and may fail
         due = [one for one, at_ms in self._unrecovered.items() if at_ms <= now_ms]
         if due:
             await self._recover(due)
-        self._offer_noted()
+            self._offer_noted()
 
     def _offer_noted(self) -> None:
         for span in self._backlog.take(self._is_followed):
             for feed in self._feeds:
                 feed.offer(span)
+        for feed in self._feeds:
+            feed.wake()
 
     async def _save_if_due(self) -> None:
         now_ms = self._clock_ms()
