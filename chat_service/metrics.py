@@ -22,16 +22,18 @@ PRESENCE_REPORTS = Counter("chat_presence_reports", "Presence reports of gateway
 GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expired, so that their users went offline")
 # "unasked" is an older name, kept for dashboards.
 RATES_UNANSWERED = Counter(
-    "chat_rates_unasked",
-    "Messages counted here because the sender's home replica (the one that counts this user) did not answer",
+    "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
 )
 FOLLOWER_LAG_SECONDS = Gauge(
-    "chat_follower_lag_seconds", "Time for which the oldest log entry has waited for the log's consumers"
+    "chat_follower_lag_seconds", "How long the oldest log entry waits for a consumer of the logs", ["consumer"]
 )
 FOLLOWER_SECONDS = Histogram(
-    "chat_follower_seconds", "Duration of handing a batch of log entries to all consumers", buckets=LATENCY_BUCKETS_S
+    "chat_follower_seconds",
+    "Duration of handing a batch of log entries to a consumer",
+    ["consumer"],
+    buckets=LATENCY_BUCKETS_S,
 )
-FOLLOWED_ENTRIES = Counter("chat_followed_entries", "Log entries handed to the log's consumers")
+FOLLOWED_ENTRIES = Counter("chat_followed_entries", "Log entries handed to a consumer of the logs", ["consumer"])
 SEARCH_SECONDS = Histogram(
     "chat_search_seconds",
     "Duration of a message search, in one room or all joined ones",
@@ -39,4 +41,4 @@ SEARCH_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 MENTIONS_NOTIFIED = Counter("chat_mentions_notified", "Events published for mentioned users")
-MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: a sender exceeded 60 in an hour")
+MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: over 60 of a sender in an hour")

@@ -7,14 +7,24 @@ from chat_service.rooms.log import LogEntry
 
 
 class RoomBatch(NamedTuple):
-    """Consecutive entries of one room."""
+    """Entries of one room in rev order: those that the consumer wants."""
 
     room_id: str
     entries: Sequence[LogEntry]
 
 
 class EntryConsumer(Protocol):
-    """A consumer of entries. Its methods raise Unavailable to be called again."""
+    """A consumer of entries. Its methods raise Unavailable to be called again.
+
+    `name` stands in saved positions, so it must not change.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the name of its positions, and of its metrics."""
+
+    def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        """Return those of consecutive entries of a room that it processes. HOT: called for every entry."""
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Process entries; idempotent. Once it returns, they might not be delivered again."""

@@ -1,8 +1,9 @@
-"""Positions in the logs of rooms: every query on `followed_rooms` and `follower_checkpoints`.
+"""How far the log of each room was handed over: every query on `followed_rooms` and `follower_checkpoints`.
 
-`followed_rooms`: `_id` is the room id, `rev` the last entry handed over, `touchedAtMs` the time of a recent entry.
-`follower_checkpoints`: `_id` is a partition; every entry committed more than a minute before `atMs` has been handed
-over, or its room has a later activity time in `room_records` or `touchedAtMs`.
+`followed_rooms`: `_id` is the room id, `searchRev` and the like the last entry handed over to each consumer (`rev` the
+one of those without, from before they had their own), `touchedAtMs` the time of a recent entry.
+`follower_checkpoints`: `_id` is a partition; all entries committed a minute before `atMs` are handed over, or their
+room shows in `room_records` or here that it was active since.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.read_concern import ReadConcern
 
-from shared.mongo import Database, Indexes, find_among, translated, write_each
+from shared.mongo import Database, Document, Indexes, find_among, translated, write_each
 
 INDEXES: Indexes = {"followed_rooms": [IndexModel([("touchedAtMs", ASCENDING)])]}
 
@@ -23,16 +24,16 @@ class PositionStore:
         self._rooms = database.get_collection("followed_rooms", read_concern=majority)
         self._checkpoints = database.get_collection("follower_checkpoints", read_concern=majority)
 
-    async def save(self, positions: Mapping[str, int], at_ms: int) -> None:
-        """Move the positions of rooms forward, never back."""
+    async def save(self, positions: Mapping[str, Mapping[str, int]], at_ms: int) -> None:
+        """Move positions, by room and consumer, forward, never back."""
         writes = [
-            UpdateOne({"_id": room_id}, {"$max": {"rev": rev, "touchedAtMs": at_ms}}, upsert=True)
-            for room_id, rev in positions.items()
+            UpdateOne({"_id": room_id}, {"$max": {**_fields_of(revs), "touchedAtMs": at_ms}}, upsert=True)
+            for room_id, revs in positions.items()
         ]
         await write_each(self._rooms, writes)
 
     async def touch(self, room_ids: Collection[str], at_ms: int) -> None:
-        """Record that entries of these rooms are being committed. Harmless if the commit fails."""
+        """Note that entries of these rooms are being committed. Harmless if they are not after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"touchedAtMs": at_ms}}, upsert=True) for room_id in room_ids]
         await write_each(self._rooms, writes)
 
@@ -42,10 +43,15 @@ class PositionStore:
             found = await self._rooms.find({"touchedAtMs": {"$gte": at_ms}}, {"_id": 1}).to_list(None)
         return [document["_id"] for document in found]
 
-    async def positions(self, room_ids: Collection[str]) -> dict[str, int]:
-        """Return the last rev handed over by room; rooms without any are absent."""
-        found = await find_among(self._rooms, room_ids, projection={"rev": 1})
-        return {document["_id"]: document["rev"] for document in found if "rev" in document}
+    async def positions(self, room_ids: Collection[str], consumers: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return the last rev handed over, by room and consumer; what has none is absent."""
+        found = await find_among(self._rooms, room_ids)
+        return {
+            document["_id"]: {
+                name: rev for name in consumers if (rev := document.get(f"{name}Rev", document.get("rev"))) is not None
+            }
+            for document in found
+        }
 
     async def checkpoints(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the checkpoints of those partitions that have one."""
@@ -56,3 +62,7 @@ class PositionStore:
         """Move the checkpoints of partitions forward, never back."""
         writes = [UpdateOne({"_id": one}, {"$max": {"atMs": at_ms}}, upsert=True) for one in partitions]
         await write_each(self._checkpoints, writes)
+
+
+def _fields_of(revs: Mapping[str, int]) -> Document:
+    return {f"{name}Rev": rev for name, rev in revs.items()}

@@ -3,15 +3,15 @@
     entries → current messages, members → sent mentions on disk → events, confirmed
     deletions → notifier erases the text of all notifications of the message, also of those that have yet to arrive
 
-Every step is idempotent, so entries may come again. The log follower calls it at least once for each entry, in the
-order of each room, and again after Unavailable.
+Every step is idempotent, so entries may come again. It is one consumer of a follower of the logs, which calls it at
+least once for each entry, in the order of each room, and again after Unavailable.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from chat_service import metrics
+from chat_service.follower.consumer import RoomBatch
 from chat_service.mentions.mention_events import (
     NOTIFIED_MEMBERS_MAX,
     Mentioning,
@@ -22,9 +22,9 @@ from chat_service.mentions.mention_events import (
     user_event,
 )
 from chat_service.mentions.sent_mention_store import SentMentionStore
-from chat_service.mentions.sent_mentions import within_rate
+from chat_service.mentions.sent_mentions import Asked, SentMentions, all_within_rate
 from chat_service.people.notify_rules import NotificationKind, may_be_notified
-from chat_service.rooms.changes import Erasure
+from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.mention_marks import ROOM
 from chat_service.rooms.message import Message
@@ -36,23 +36,18 @@ from shared.bus.events import NOTIFICATION_CREATED
 from shared.bus.topology import EVENTS, NOTIFIER_QUERY
 from shared.commands.command import GATEWAY
 from shared.commands.notifier import ERASED_MAX, EraseNotices, NoticesErased
-from shared.errors import Unavailable
+from shared.errors import RETRYABLE, Refusal, Unavailable
 from shared.ids import Prefix, new_id
 from shared.mongo import chunks
 
 CONFLICTS_MAX = 20
-
-
-class RoomEntries(Protocol):
-    """Consecutive entries of one room, as a follower of the logs hands them over."""
-
-    @property
-    def entries(self) -> Sequence[LogEntry]:
-        """Return the entries, oldest first."""
+AT_ONCE = 16  # calls to the database
 
 
 class MentionNotifier:
-    """Notifies mentioned members of rooms. Methods raise Unavailable; then the follower passes the entries again."""
+    """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries have to come again."""
+
+    name = "mentions"
 
     def __init__(
         self,
@@ -68,15 +63,23 @@ class MentionNotifier:
         self._bus = bus
         self._clock_ms = clock_ms
 
-    async def take(self, batches: Sequence[RoomEntries]) -> None:
-        """Process entries; idempotent."""
+    def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        """Return the entries that mention somebody, edit or erase: few."""
+        return [
+            entry  # HOT: almost all entries are messages
+            for entry in entries
+            if (entry.mentions_somebody if entry.change is None else isinstance(entry.change, Edit | Erasure))
+        ]
+
+    async def take(self, batches: Sequence[RoomBatch]) -> None:
+        """Process entries; idempotent. Erase first: as long as that fails, no event is published again and again."""
         entries = [entry for batch in batches for entry in batch.entries]
-        mentioning = [found for entry in entries if (found := mentioning_of(entry)) is not None]
-        if mentioning:
-            await self._notify(mentioning)
         erased = [entry.change.message_id for entry in entries if isinstance(entry.change, Erasure)]
         if erased:
             await self._erase(erased)
+        mentioning = [found for entry in entries if (found := mentioning_of(entry)) is not None]
+        if mentioning:
+            await self._notify(mentioning)
 
     async def finish(self) -> None:
         """Do nothing: no entry is deferred."""
@@ -86,34 +89,34 @@ class MentionNotifier:
     async def _notify(self, mentioning: Sequence[Mentioning]) -> None:
         """Publish the events of mentions in messages that are not deleted yet."""
         messages = await self._messages.by_id({one.message_id for one in mentioning})
-        pairs = {(one.room_id, user_id) for one in mentioning for user_id in one.users}
+        present = [one for one in mentioning if (message := messages.get(one.message_id)) and not message.is_deleted]
+        pairs = {(one.room_id, user_id) for one in present for user_id in one.users}
         members = await self._members.members(pairs)
         joined = {pair for pair, member in members.items() if member.is_joined}
+        wanted = [(one, users) for one in present if (users := _wanted(one, joined))]
+        asked: dict[str, list[Asked]] = {}
+        for one, users in wanted:
+            ids = [event_id(one.message_id, user_id) for user_id in users]
+            asked.setdefault(one.author_id, []).append(Asked(ids, one.at_ms))
+        passed_ids = await self._within_rate(asked)
         confirms: list[asyncio.Future[None]] = []
-        for one in mentioning:
-            message = messages.get(one.message_id)
-            if message is not None and not message.is_deleted:
-                named = [user_id for user_id in one.users if (one.room_id, user_id) in joined]
-                for event in await self._events(one, named, message):
-                    confirms.append(self._bus.publish(EVENTS, NOTIFICATION_CREATED, event))
+        for one, users in wanted:
+            passed = [user_id for user_id in users if event_id(one.message_id, user_id) in passed_ids]
+            metrics.MENTIONS_OVER_RATE.inc(len(users) - len(passed))
+            for event in await self._events(one, users, passed, messages[one.message_id]):
+                confirms.append(self._bus.publish(EVENTS, NOTIFICATION_CREATED, event))
         await confirmed(confirms)
         metrics.MENTIONS_NOTIFIED.inc(len(confirms))
 
-    async def _events(self, one: Mentioning, named: Collection[str], message: Message) -> list[bytes]:
-        wanted = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
-        if one.of_room:
-            wanted.append(ROOM)
-        if not wanted:
-            return []
-        by_id = {event_id(one.message_id, user_id): user_id for user_id in wanted}
-        passed = [by_id[id_] for id_ in await self._within_rate(one, list(by_id))]
-        metrics.MENTIONS_OVER_RATE.inc(len(wanted) - len(passed))
+    async def _events(
+        self, one: Mentioning, named: Collection[str], passed: Collection[str], message: Message
+    ) -> list[bytes]:
         events = [user_event(message, user_id) for user_id in passed if user_id != ROOM]
         if ROOM in passed:
             others = [
                 user_id
                 for user_id in await self._members_of(one.room_id)
-                if user_id not in wanted and may_be_notified(NotificationKind.MENTION, user_id, one.author_id)
+                if user_id not in named and may_be_notified(NotificationKind.MENTION, user_id, one.author_id)
             ]
             if others:
                 events.append(room_event(message, others))
@@ -123,25 +126,65 @@ class MentionNotifier:
         members, _ = await self._members.member_page(room_id, 0, NOTIFIED_MEMBERS_MAX)
         return [member.user_id for member in members]
 
-    async def _within_rate(self, one: Mentioning, ids: Sequence[str]) -> list[str]:
+    async def _within_rate(self, asked: Mapping[str, Sequence[Asked]]) -> set[str]:
+        """Return the ids of the events that the rates of their senders allow: a read for all, a write for each."""
+        passed: set[str] = set()
+        left = dict(asked)
         for _ in range(CONFLICTS_MAX):
-            before = await self._sent.sent(one.author_id)
-            passed, after = within_rate(before, ids, one.at_ms)
-            is_new = {each.id for each in after.recent} - {each.id for each in before.recent}
-            if not is_new or await self._sent.replace_sent(one.author_id, after, self._clock_ms()):
+            before = await self._sent.sent(left)
+            for some in chunks(list(left), AT_ONCE):
+                found = await asyncio.gather(
+                    *(
+                        self._within_rate_of(user_id, before.get(user_id, SentMentions()), left[user_id])
+                        for user_id in some
+                    )
+                )
+                for user_id, ids in zip(some, found, strict=True):
+                    if ids is not None:
+                        passed |= ids
+                        del left[user_id]
+            if not left:
                 return passed
         raise Unavailable("the sent mentions of a sender keep changing")
+
+    async def _within_rate_of(self, user_id: str, before: SentMentions, asked: Sequence[Asked]) -> set[str] | None:
+        """Return the ids within the rate, once on disk; None if the sent mentions changed after the read."""
+        passed, after = all_within_rate(before, asked)
+        is_new = {one.id for one in after.recent} - {one.id for one in before.recent}
+        if is_new and not await self._sent.replace_sent(user_id, after, self._clock_ms()):
+            return None
+        return passed
 
     # Erasing --------------------------------------------------------------------------------------------------------
 
     async def _erase(self, message_ids: Sequence[str]) -> None:
-        """Make notifier erase the text of all notifications of deleted messages."""
+        """Have notifier erase the text of all notifications of deleted messages."""
         keys: list[str] = []
-        for message_id in message_ids:
-            users = await self._messages.ever_mentioned(message_id)
-            keys += [notice_key(message_id, user_id) for user_id in users]
+        for some_ids in chunks(message_ids, AT_ONCE):
+            mentioned = await asyncio.gather(*map(self._messages.ever_mentioned, some_ids))
+            for message_id, users in zip(some_ids, mentioned, strict=True):
+                keys += [notice_key(message_id, user_id) for user_id in users]
         for some in chunks(keys, ERASED_MAX):
             request = EraseNotices(
                 id=new_id(Prefix.COMMAND), caller=GATEWAY, deadline_ms=self._bus.deadline_ms(), keys=tuple(some)
             )
+            await self._request_erasure(request)
+
+    async def _request_erasure(self, request: EraseNotices) -> None:
+        """Send a request to notifier. A refusal that may pass, such as that of an unavailable database, is waited for.
+
+        Raises Unavailable then: the text has to leave the notifications, however long notifier refuses.
+        """
+        try:
             await self._bus.request(NOTIFIER_QUERY, request, NoticesErased)
+        except Refusal as refusal:
+            if refusal.code in RETRYABLE:
+                raise Unavailable(f"notifier refuses to erase: {refusal.code}") from refusal
+            raise
+
+
+def _wanted(one: Mentioning, joined: Collection[tuple[str, str]]) -> list[str]:
+    """Return whom to notify of a mention if the rate allows: members by name, and `ROOM`."""
+    named = (user_id for user_id in one.users if (one.room_id, user_id) in joined)
+    users = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
+    return [*users, ROOM] if one.of_room else users

@@ -1,14 +1,16 @@
-"""Sent mentions by sender: every query on the collection `mention_grants`, whose `_id` is the sender.
+"""Notified mentions by sender: every query on the collection `mention_grants`, `_id` the sender.
 
 Written by compare-and-set, because a sender's messages in different rooms have different owners. A document expires an
 hour after its last write.
 """
 
+from collections.abc import Collection
+
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from chat_service.mentions.sent_mentions import WINDOW_MS, SentMention, SentMentions
-from shared.mongo import Database, Indexes, date, translated
+from shared.mongo import Database, Indexes, date, find_among, translated
 
 INDEXES: Indexes = {
     "mention_grants": [
@@ -24,16 +26,17 @@ class SentMentionStore:
     def __init__(self, database: Database) -> None:
         self._sent = database["mention_grants"]
 
-    async def sent(self, user_id: str) -> SentMentions:
-        """Return the sent mentions of a sender."""
-        with translated():
-            found = await self._sent.find_one({"_id": user_id})
-        if found is None:
-            return SentMentions()
-        return SentMentions(found["rev"], tuple(SentMention(item["id"], item["atMs"]) for item in found["recent"]))
+    async def sent(self, user_ids: Collection[str]) -> dict[str, SentMentions]:
+        """Return the sent mentions of senders; those without any are absent."""
+        return {
+            found["_id"]: SentMentions(
+                found["rev"], tuple(SentMention(item["id"], item["atMs"]) for item in found["recent"])
+            )
+            for found in await find_among(self._sent, user_ids)
+        }
 
     async def replace_sent(self, user_id: str, sent: SentMentions, now_ms: int) -> bool:
-        """Write sent mentions unless they have changed since they were read; return whether they were written."""
+        """Write sent mentions unless they have changed since they were read; return whether they are written."""
         fields = {
             "rev": sent.rev + 1,
             "recent": [{"id": one.id, "atMs": one.at_ms} for one in sent.recent],

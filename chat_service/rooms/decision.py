@@ -304,9 +304,10 @@ class Decision:
     def change_reactions(self, message: Message, change: Reactions) -> int:
         """Record a reaction and return the rev of its entry, which it shares with a directly preceding reaction.
 
-        So the reactions of a crowd cost few entries.
+        So the reactions of a crowd cost few entries. One that changes the settings takes its own: whoever is the first
+        to join an empty room becomes its creator.
         """
-        index = self.changes.open_reactions.get(self.room_id)
+        index = None if self._settings_changed else self.changes.open_reactions.get(self.room_id)
         entry = None if index is None else self.changes.entries[index]
         if index is None or entry is None or not isinstance(entry.change, Reactions):
             return self.change_message(EntryKind.REACTED, message, change)

@@ -125,7 +125,10 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_reaction(entry: LogEntry, change: Reactions, joined: tuple[MemberEffect, ...]) -> LogEntry:
-    """Return an entry of reactions with a further one to the same message, whose user may have joined by it."""
+    """Return an entry of reactions with a further one to the same message, whose user may have joined by it.
+
+    The further one must not change the settings of the room.
+    """
     before = entry.change
     assert isinstance(before, Reactions), "only reactions share an entry"  # noqa: S101
     together = msgspec.structs.replace(

@@ -103,5 +103,5 @@ class Backfill:
             await self._builder.build_chunk(room_id, page, rev, frozenset())
             await asyncio.sleep(0)
         if parent.last_seq <= last_seq:
-            await self._builder.build_above(room_id, wanted[-1], rev)
+            await self._builder.build_above(room_id, [wanted[-1]], rev)
         return bool(missing)

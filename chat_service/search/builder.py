@@ -1,9 +1,10 @@
 """Builds pages of the index: those of level 0 from messages, higher ones from the pages below.
 
-A page takes milliseconds to build, and seconds if its messages are large, so it is built in a thread.
+A page takes milliseconds to build, and seconds if its messages are large, so that is done in a thread.
 """
 
 import asyncio
+from collections.abc import Collection
 
 from chat_service.search.index_store import IndexStore
 from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, merged
@@ -12,7 +13,7 @@ from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, me
 class PageBuilder:
     """Writes pages of the index. Every method is idempotent and raises Unavailable.
 
-    `rev` is an entry of the room's log: a built page reflects that entry, because messages are read after it.
+    `rev` is an entry of the room's log: what is built shows that entry, because messages are read after it.
     """
 
     def __init__(self, store: IndexStore) -> None:
@@ -31,23 +32,20 @@ class PageBuilder:
         await self._store.put_pages([built])
         return built
 
-    async def rebuild(self, room_id: str, page: Page, rev: int, erased: frozenset[str] = frozenset()) -> None:
-        """Build a page of level 0 again, and those above it that exist."""
-        built = await self.build_chunk(room_id, page, rev, erased)
-        if built is not None and built.is_complete:
-            await self.build_above(room_id, page, rev)
+    async def build_above(self, room_id: str, pages: Collection[Page], rev: int) -> None:
+        """Build the pages above complete ones of one level, each once, as far as all pages below them are complete.
 
-    async def build_above(self, room_id: str, page: Page, rev: int, *, repairs: bool = False) -> None:
-        """Build the pages above a complete one, up to the first that has an incomplete page below it.
-
-        With `repairs`, build incomplete pages of level 0 first: a killed process may leave some.
+        A page is written once for each `rev`, so everything below it has to be built before. With the last page below
+        another, those before it should be complete; if a killed process left some that are not, they are built first.
         """
-        while page.level < LEVEL_MAX:
-            page = page.parent
-            children = await self._children(room_id, page, rev, repairs=repairs)
-            if len(children) < len(page.children):
-                return
-            await self._store.put_pages([await asyncio.to_thread(merged, page, rev, children)])
+        while pages and max(pages).level < LEVEL_MAX:
+            built: list[Page] = []
+            for page in sorted({page.parent for page in pages}):
+                children = await self._children(room_id, page, rev, repairs=page.children[-1] in pages)
+                if len(children) == len(page.children):
+                    await self._store.put_pages([await asyncio.to_thread(merged, page, rev, children)])
+                    built.append(page)
+            pages = built
 
     async def _children(self, room_id: str, page: Page, rev: int, *, repairs: bool) -> list[StoredPage]:
         """Return the complete pages below a page, oldest first."""

@@ -7,7 +7,7 @@ the log. An edit, a deletion of a message, and a deletion of a room change the i
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chat_service.follower.consumer import RoomBatch
 from chat_service.rooms.changes import Edit, Erasure
@@ -15,7 +15,6 @@ from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.search.builder import PageBuilder
 from chat_service.search.index_store import IndexStore
 from chat_service.search.tree import (
-    FANOUT,
     IndexedText,
     Page,
     StoredPage,
@@ -48,6 +47,8 @@ class SearchIndexer:
     Bound: 40,000 messages without a line, and 16 M characters of them; beyond it half of the rooms are written.
     """
 
+    name = "search"
+
     def __init__(self, store: IndexStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._builder = PageBuilder(store)
@@ -55,6 +56,10 @@ class SearchIndexer:
         self._tails: dict[str, _Tail] = {}
         self._count = 0
         self._size = 0  # characters of text
+
+    def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        """Return all entries: almost all are messages."""
+        return entries
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Index these entries. A line that is still in memory when this process dies is built by the next one."""
@@ -65,8 +70,7 @@ class SearchIndexer:
                 self._forget(batch.room_id)
                 await self._store.remove_room(batch.room_id)
             elif changing:
-                await self._write([batch.room_id])  # keeps no text in memory that this batch erases
-                await self._change(batch.room_id, changing)
+                await self._change(batch.room_id, changing, batch.entries[-1].rev)
         await self._write(self._due())
 
     async def finish(self) -> None:
@@ -108,23 +112,42 @@ class SearchIndexer:
 
     # Changes of messages --------------------------------------------------------------------------------------------
 
-    async def _change(self, room_id: str, entries: Sequence[LogEntry]) -> None:
-        """Build the pages of changed messages again, each once."""
+    async def _change(self, room_id: str, entries: Sequence[LogEntry], rev: int) -> None:
+        """Build the pages of changed messages again, from the messages as they are now after entry `rev`.
+
+        A page takes a rev once, so none of them is written from lines too. If lines belong to them, all lines of the
+        room end with this turn: no text stays in memory that an entry erases.
+        """
         changes = [entry.change for entry in entries if entry.change is not None]
         erased = frozenset(change.message_id for change in changes if isinstance(change, Erasure))
-        for page in sorted({chunk_of(change.seq) for change in changes}):
-            await self._builder.rebuild(room_id, page, entries[-1].rev, erased)
+        pages = {chunk_of(change.seq) for change in changes}
+        tail = self._tails.get(room_id)
+        is_in_tail = tail is not None and not pages.isdisjoint(_pages_of(tail.messages))
+        completed: list[Page] = []
+        if tail is not None and is_in_tail:
+            others = [message for message in tail.messages if chunk_of(message.seq) not in pages]
+            completed += [page for _, page, _ in await self._write_tails({room_id: replace(tail, messages=others)})]
+        for page in sorted(pages):
+            built = await self._builder.build_chunk(room_id, page, rev, erased)
+            if built is not None and built.is_complete:
+                completed.append(page)
+        await self._builder.build_above(room_id, completed, rev)
+        if is_in_tail:
+            self._forget(room_id)
 
     # Lines ----------------------------------------------------------------------------------------------------------
 
     async def _write(self, room_ids: Sequence[str]) -> None:
         waiting = [room_id for room_id in room_ids if room_id in self._tails]
         for some in chunks(waiting, ROOMS_PER_WRITE):
-            await self._write_tails({room_id: self._tails[room_id] for room_id in some})
+            completed = await self._write_tails({room_id: self._tails[room_id] for room_id in some})
+            for room_id, page, rev in completed:
+                await self._builder.build_above(room_id, [page], rev)
             for room_id in some:
                 self._forget(room_id)
 
-    async def _write_tails(self, tails: dict[str, _Tail]) -> None:
+    async def _write_tails(self, tails: dict[str, _Tail]) -> list[tuple[str, Page, int]]:
+        """Write lines, and return those of their pages that complete a page above, with the rev of both."""
         keys = [(room_id, page) for room_id, tail in tails.items() for page in _pages_of(tail.messages)]
         stored = await self._store.pages(keys)
         new: list[StoredPage] = []
@@ -134,10 +157,10 @@ class SearchIndexer:
             tail = tails[room_id]
             mine = [message for message in tail.messages if chunk_of(message.seq) == page]
             before = stored.get((room_id, page))
+            if mine[-1].seq == page.parent.last_seq:  # also if an attempt failed after it had written the lines
+                completed.append((room_id, page, tail.rev))
             if before is not None and before.through >= mine[-1].seq:
                 continue
-            if mine[-1].seq == page.last_seq:
-                completed.append((room_id, page, tail.rev))
             if before is None and mine[0].seq == page.first_seq:
                 new.append(await asyncio.to_thread(chunk_from, room_id, page, tail.rev, mine))
             elif before is not None and before.through + 1 >= mine[0].seq and before.rev < tail.rev:
@@ -147,9 +170,7 @@ class SearchIndexer:
                 await self._builder.build_chunk(room_id, page, tail.rev, frozenset())
         await self._store.put_pages(new)
         await self._store.replace_pages(changed)
-        for room_id, page, rev in completed:
-            if page.number % FANOUT == FANOUT - 1:
-                await self._builder.build_above(room_id, page, rev, repairs=True)
+        return completed
 
 
 def _pages_of(messages: Iterable[IndexedText]) -> list[Page]:

@@ -259,8 +259,8 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
     for number in range(0, messages // CHUNK + 1):
         await builder.build_chunk(room_id, Page(0, number), messages + 1, frozenset())
     await builder.build_chunk(DELETED_ROOM, Page(0, 0), 31, frozenset())
-    await stores.positions.save({f"room_{number}": 1 for number in range(1, rooms)}, NOW_MS - 1_000_000)
-    await stores.positions.save({room_id: messages}, NOW_MS)
+    await stores.positions.save({f"room_{number}": {"search": 1} for number in range(1, rooms)}, NOW_MS - 1_000_000)
+    await stores.positions.save({room_id: {"search": messages}}, NOW_MS)
     await stores.positions.save_checkpoints(range(PARTITIONS), NOW_MS)
     for number in range(50):
         await stores.profiles.put(f"user_{number}", StoredProfile(first_name="Ann"))
@@ -286,7 +286,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall(
         "replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(), NOW_MS), note="new"
     )
-    yield StoreCall("sent", lambda: stores.sent_mentions.sent("user_1"))
+    yield StoreCall("sent", lambda: stores.sent_mentions.sent(["user_1", "user_2"]))
     yield StoreCall("replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
@@ -356,10 +356,12 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
 
 def _position_calls(positions: PositionStore, room_id: str) -> Iterator[StoreCall]:
     others = [f"room_{number}" for number in range(1, 21)]
-    yield StoreCall("save", lambda: positions.save({room_id: 7, "room_new": 1}, NOW_MS))
+    yield StoreCall(
+        "save", lambda: positions.save({room_id: {"search": 7, "mentions": 6}, "room_new": {"search": 1}}, NOW_MS)
+    )
     yield StoreCall("touch", lambda: positions.touch(others[:3], NOW_MS))
     yield StoreCall("touched_since", lambda: positions.touched_since(NOW_MS - 20))
-    yield StoreCall("positions", lambda: positions.positions(others))
+    yield StoreCall("positions", lambda: positions.positions(others, ["search", "mentions"]))
     yield StoreCall("checkpoints", lambda: positions.checkpoints([1, 2, 3]), whole=SMALL)
     yield StoreCall("save_checkpoints", lambda: positions.save_checkpoints([1, 2], NOW_MS + 1), whole=SMALL)
 

@@ -1,11 +1,12 @@
 """Notifications of mentions: from the entries of a log to the inboxes, and their end with the message."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
 
+from chat_service.follower.consumer import RoomBatch
 from chat_service.mentions.mention_notifier import MentionNotifier
 from chat_service.mentions.sent_mention_store import SentMentionStore
 from chat_service.mentions.sent_mentions import SENT_MAX
@@ -14,18 +15,13 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
 from chat_service.storage.message_store import MessageStore
 from shared.bus.bus import Bus
-from shared.mongo import Mongo
+from shared.errors import Unavailable
+from shared.mongo import Database, Mongo
 from shared.times import now_ms
+from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway, notifier
 from tests.support.waiting import until_async
-
-
-@dataclass
-class EntriesOfRoom:
-    """A batch that the log follower hands over."""
-
-    entries: Sequence[LogEntry]
 
 
 class MentionWorld:
@@ -34,13 +30,21 @@ class MentionWorld:
     def __init__(self, url: str, mongo: Mongo, bus: Bus) -> None:
         self.url = url
         self.mongo = mongo
-        database = mongo.database
-        self._log = LogStore(database)
-        self._consumer = MentionNotifier(
-            MemberStore(database), MessageStore(database), SentMentionStore(database), bus, now_ms
-        )
+        self._bus = bus
+        self._log = LogStore(mongo.database)
+        self._consumer = self.consumer_on(mongo.database)
         self.room = ""
         self._handed: list[LogEntry] = []
+
+    def consumer_on(self, database: Database) -> MentionNotifier:
+        """Return the consumer of another process."""
+        return MentionNotifier(
+            MemberStore(database), MessageStore(database), SentMentionStore(database), self._bus, now_ms
+        )
+
+    async def all_entries(self) -> list[RoomBatch]:
+        """Return what the log of the room has."""
+        return [RoomBatch(self.room, await self._log.after(self.room, 0))]
 
     def rest(self, user_id: str) -> RestClient:
         return RestClient(self.url, user_id)
@@ -54,7 +58,15 @@ class MentionWorld:
         after = 0 if again or not self._handed else self._handed[-1].rev
         entries = await self._log.after(self.room, after)
         self._handed = entries or self._handed
-        await self._consumer.take([EntriesOfRoom(entries)])
+        await self._consumer.take([RoomBatch(self.room, entries)])
+
+    async def try_again(self) -> bool:
+        """Hand over all entries again, and return whether the consumer has taken them."""
+        try:
+            await self.hand_over(again=True)
+        except Unavailable:
+            return False
+        return True
 
     async def inbox(self, user_id: str) -> list[Any]:
         page: list[Any] = await self.rest(user_id).data("GET", "/v1/notifications")
@@ -64,20 +76,28 @@ class MentionWorld:
         return [item["message"] for item in await self.inbox(user_id)]
 
 
+@asynccontextmanager
+async def mention_world(
+    amqp_url: str, mongodb_uri: str, database_name: str, notifier_uri: str
+) -> AsyncIterator[MentionWorld]:
+    """Run the services; notifier reaches the database by an address of its own."""
+    with closing(Mongo(mongodb_uri, database_name)) as mongo:
+        async with (
+            chat_service(amqp_url, mongodb_uri, database_name),
+            notifier(amqp_url, notifier_uri, database_name),
+            gateway(amqp_url) as url,
+            Bus(amqp_url, "node_mentions") as bus,
+        ):
+            await bus.wait_connected()
+            world = MentionWorld(url, mongo, bus)
+            world.room = await world.rest("ann").create_room(type="private", memberIds=["ben", "cat"])
+            yield world
+
+
 @pytest.fixture
 async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[MentionWorld]:
-    mongo = Mongo(mongodb_uri, database_name)
-    async with (
-        chat_service(amqp_url, mongodb_uri, database_name),
-        notifier(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as url,
-        Bus(amqp_url, "node_mentions") as bus,
-    ):
-        await bus.wait_connected()
-        world = MentionWorld(url, mongo, bus)
-        world.room = await world.rest("ann").create_room(type="private", memberIds=["ben", "cat"])
+    async with mention_world(amqp_url, mongodb_uri, database_name, mongodb_uri) as world:
         yield world
-    mongo.close()
 
 
 async def test_mentioned_members_are_notified_once(world: MentionWorld) -> None:
@@ -107,7 +127,7 @@ async def test_mentioned_members_are_notified_once(world: MentionWorld) -> None:
         assert await world.inbox("ann") == []
 
 
-async def test_neither_mentioned_strangers_nor_mentions_above_the_rate_are_notified(world: MentionWorld) -> None:
+async def test_stranger_who_is_named_is_not_notified_nor_anyone_above_the_rate(world: MentionWorld) -> None:
     world.room = await world.rest("ann").create_room()
     await world.rest("ben").data("POST", f"/v1/chatrooms/{world.room}/join")
     await world.send(mentions=["stranger"])
@@ -120,6 +140,22 @@ async def test_neither_mentioned_strangers_nor_mentions_above_the_rate_are_notif
     )
     assert found[1]["pagination"]["total"] == SENT_MAX
     assert await world.inbox("stranger") == []
+
+
+async def test_mentions_of_a_sender_cost_one_read_and_one_write_of_sent_mentions(
+    world: MentionWorld, mongodb_uri: str
+) -> None:
+    for number in range(10):
+        await world.send(message=f"{number}", mentions=["ben", "cat"])
+    await until_async(lambda: world.inbox("cat"), lambda found: len(found) == 10)  # the service has notified them too
+    await world.mongo.database["mention_grants"].delete_many({})
+    async with database_proxy(mongodb_uri) as proxy:
+        with closing(Mongo(proxy.uri, world.mongo.database.name)) as mongo:
+            await world.consumer_on(mongo.database).take(await world.all_entries())
+        written = {name: proxy.seen[name, "mention_grants"] for name in ("find", "insert", "update")}
+    assert written == {"find": 1, "insert": 1, "update": 0}
+    (sent,) = await world.mongo.database["mention_grants"].find().to_list(None)
+    assert (sent["_id"], len(sent["recent"])) == ("ann", 20)
 
 
 async def test_deleted_text_leaves_the_notifications(world: MentionWorld) -> None:
@@ -137,3 +173,23 @@ async def test_deleted_text_leaves_the_notifications(world: MentionWorld) -> Non
         assert "secret tip" not in str(await world.mongo.database[name].find().to_list(None)), name
     await world.hand_over(again=True)
     assert await world.messages_of("ben") == ["", "", ""]
+
+
+async def test_deleted_text_leaves_the_notifications_however_often_notifier_refuses(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with (
+        database_proxy(mongodb_uri) as proxy,
+        mention_world(amqp_url, mongodb_uri, database_name, proxy.uri) as world,
+    ):
+        sent = await world.send(message="a secret tip", mentions=["ben"])
+        await until_async(lambda: world.messages_of("ben"), lambda found: found == ["a secret tip"])
+        await world.hand_over()
+        proxy.inject(RefuseCommand(), "find", "update", "aggregate", collection="events")
+        await world.rest("ann").data("DELETE", f"/v1/chatrooms/{world.room}/messages/{sent['id']}")
+        for _ in range(4):
+            with pytest.raises(Unavailable, match="notifier refuses to erase"):
+                await world.hand_over(again=True)
+        proxy.clear()
+        await until_async(world.try_again, bool)
+        assert await world.messages_of("ben") == [""]

@@ -1,5 +1,6 @@
 """Message search on the real database: the index and the log, changes of messages, budgets, paging."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -9,6 +10,8 @@ import pytest
 from chat_service.follower.consumer import RoomBatch
 from chat_service.follower.log_follower import SAVE_MS, LogFollower
 from chat_service.follower.position_store import PositionStore
+from chat_service.mentions.mention_notifier import MentionNotifier
+from chat_service.mentions.sent_mention_store import SentMentionStore
 from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
@@ -21,14 +24,17 @@ from chat_service.search.room_search import BUDGET, PAGES_PER_READ_MAX, Hits, Ro
 from chat_service.search.tree import CHUNK, FANOUT, Page, decompressed
 from chat_service.search.words import matches, needles_of
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.member_store import MemberStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
+from shared.bus.bus import Bus
 from shared.bus.topology import PARTITIONS
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id
 from shared.mongo import Database
 from tests.bench.plans import INDEXES, NOW_MS, a_message, a_room, an_entry
 from tests.support.ready_database import ready_database
+from tests.support.waiting import until, until_async
 
 ROOM, OTHER = "room_a", "room_b"
 GROUP = CHUNK * FANOUT
@@ -383,10 +389,32 @@ async def test_next_owner_hands_over_what_a_killed_one_left_in_a_silent_room(wor
     world.now_ms += SAVE_MS
     await first.step(terms)
     assert await world.indexed_words(ROOM) != ""
-    assert await positions.positions([ROOM]) == {ROOM: CHUNK}
+    assert await positions.positions([ROOM], ["search"]) == {ROOM: {"search": CHUNK}}
     deletion = an_entry(ROOM, CHUNK + 1, EntryKind.DELETED)
     await first.touch([deletion])
     await world.log.insert([deletion])  # and dies: nobody notes it
     world.now_ms += 3_600_000
     await second.step({number: 2 for number in terms})
     assert await world.indexed_words(ROOM) == ""
+
+
+async def test_consumer_without_its_service_does_not_hold_up_the_index(world: SearchWorld) -> None:
+    database = world.database
+    bus = Bus("amqp://nobody.invalid", "node")  # notifier cannot be asked
+    grants = SentMentionStore(database)
+    mentions = MentionNotifier(MemberStore(database), MessageStore(database), grants, bus, lambda: world.now_ms)
+    positions = PositionStore(database)
+    follower = LogFollower(world.log, world.rooms, positions, [mentions, world.indexer], lambda: world.now_ms)
+    running = asyncio.create_task(follower.run(lambda: dict.fromkeys(range(PARTITIONS), 1)))
+    try:
+        entries = await world.write(ROOM, ["oldword first", "naming ben"])
+        mark = {"_id": f"{world.id_of(ROOM, 2)}/ben", "userId": "ben"}
+        await database["message_mentions"].insert_one(mark)
+        follower.note([*entries, await world.change(ROOM, 1, "newword first")])
+        await until_async(lambda: world.indexed_words(ROOM), lambda words: "newword" in words)
+        follower.note([await world.change(ROOM, 2, None)])
+        await until_async(lambda: world.indexed_words(ROOM), lambda words: "naming" not in words)
+        world.now_ms += 2_000
+        await until(lambda: follower.lag_s() == 2.0)
+    finally:
+        running.cancel()

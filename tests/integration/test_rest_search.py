@@ -1,5 +1,6 @@
 """Message search over REST, on the real broker and database and the real wire."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -183,6 +184,11 @@ async def test_index_follows_the_log_and_a_deleted_room_leaves_it(
     words = client[system.database_name]["message_words"]
     await until_async(lambda: words.count_documents({"roomId": room, "through": LINES}), lambda count: count == 1)
     assert await found(ann, in_room(room), q=f"line {LINES - 1}") == ([sent[-1]], None)
+    edit = ann.data("PATCH", f"/v1/chatrooms/{room}/messages/{sent[0]}", json={"message": "publicword"})
+    await asyncio.gather(edit, send(ann, room, "a message in the same turn of the follower"))
+    await until_async(
+        lambda: found(ann, in_room(room), q="publicword"), lambda page: page == ([sent[0]], None), FOUND_WITHIN_S
+    )
     await ann.data("DELETE", f"/v1/chatrooms/{room}")
     await until_async(lambda: words.count_documents({"roomId": room}), lambda count: count == 0)
     assert await ann.call("GET", in_room(room), params={"q": "line"}) == (404, NO_ROOM)

@@ -1,6 +1,6 @@
 """The backlog of the log follower."""
 
-from chat_service.follower.backlog import SPAN_MAX, Backlog
+from chat_service.follower.backlog import Backlog
 from tests.bench.plans import an_entry
 
 ROOM = "room_1"
@@ -11,7 +11,7 @@ def ready(_: str) -> bool:
 
 
 def revs(backlog: Backlog) -> list[tuple[str, list[int] | tuple[int, int]]]:
-    """Return the taken entries: revs in memory, or the range to read from the log."""
+    """Take what waits, and return revs in memory, or the range to read from the log."""
     return [
         (
             span.room_id,
@@ -21,37 +21,32 @@ def revs(backlog: Backlog) -> list[tuple[str, list[int] | tuple[int, int]]]:
     ]
 
 
-def noted(*entries: int, size: int = 100) -> Backlog:
-    backlog = Backlog(size)
+def note(backlog: Backlog, *entries: int) -> Backlog:
     backlog.note([an_entry(ROOM, rev) for rev in entries], 1)
     return backlog
 
 
-def test_contiguous_entries_are_taken_from_memory() -> None:
-    assert revs(noted(5, 6, 7)) == [(ROOM, [5, 6, 7])]
+def noted(*entries: int, size: int = 100) -> Backlog:
+    return note(Backlog(size), *entries)
 
 
-def test_entries_stay_until_they_are_done() -> None:
+def test_contiguous_entries_are_taken_from_memory_once() -> None:
     backlog = noted(5, 6, 7)
-    backlog.take(ready)
-    backlog.done(ROOM, 6)
-    assert revs(backlog) == [(ROOM, [7])]
-    backlog.done(ROOM, 7)
+    assert revs(backlog) == [(ROOM, [5, 6, 7])]
     assert backlog.is_empty and len(backlog) == 0
+    assert revs(note(backlog, 8)) == [(ROOM, [8])]
 
 
 def test_repeats_are_dropped() -> None:
     backlog = noted(5, 6, 5, 6)
-    backlog.done(ROOM, 6)
-    backlog.note([an_entry(ROOM, 5), an_entry(ROOM, 6)], 2)
-    assert backlog.is_empty
+    backlog.take(ready)
+    assert note(backlog, 5, 6).is_empty
 
 
 def test_gap_is_read_from_the_log() -> None:
     backlog = noted(5)
-    backlog.done(ROOM, 5)
-    backlog.note([an_entry(ROOM, 8)], 2)
-    assert revs(backlog) == [(ROOM, (5, 8))]
+    backlog.take(ready)
+    assert revs(note(backlog, 8)) == [(ROOM, (5, 8))]
 
 
 def test_older_entry_moves_a_guessed_start() -> None:
@@ -64,52 +59,44 @@ def test_full_backlog_leaves_the_room_to_the_log() -> None:
     assert revs(backlog) == [(ROOM, (0, 4))]
 
 
-def test_room_resumes_after_its_saved_position() -> None:
-    backlog = noted(9)
-    backlog.resume(ROOM, 3, 9, 2, 2)
-    assert revs(backlog) == [(ROOM, (3, 9))]
+def test_entries_that_were_found_in_the_log_are_skipped() -> None:
+    backlog = noted(7, 8, 9)
+    assert backlog.skip(ROOM, 8) is None
+    assert len(backlog) == 1
+    assert revs(backlog) == [(ROOM, [9])]
+    assert backlog.skip(ROOM, 8) == 9
+    assert backlog.skip(ROOM, 11) == 9
+    assert note(backlog, 10, 11).is_empty
+    assert revs(note(backlog, 12)) == [(ROOM, [12])]
 
 
-def test_room_resumes_after_what_this_process_handed_over() -> None:
+def test_gap_between_the_log_and_what_was_noted_is_read() -> None:
     backlog = noted(9)
-    backlog.done(ROOM, 9)
-    backlog.resume(ROOM, 3, 11, 2, 2)
-    assert revs(backlog) == [(ROOM, (9, 11))]
+    assert backlog.skip(ROOM, 6) is None
+    assert revs(backlog) == [(ROOM, (6, 9))]
+
+
+def test_room_that_was_found_whole_in_the_log_waits_no_longer() -> None:
+    backlog = noted(5, 6)
+    backlog.skip(ROOM, 7)
+    assert backlog.is_empty and len(backlog) == 0
 
 
 def test_room_of_a_lost_partition_is_forgotten() -> None:
     backlog = noted(5, 6)
     backlog.drop(ready)
     assert backlog.is_empty and len(backlog) == 0
-    backlog.done(ROOM, 6)
-    backlog.note([an_entry(ROOM, 6)], 2)
-    assert revs(backlog) == [(ROOM, [6])]
+    assert revs(note(backlog, 6)) == [(ROOM, [6])]
 
 
 def test_room_that_is_not_ready_waits_without_holding_up_others() -> None:
     backlog = noted(5)
     backlog.note([an_entry("room_2", 1)], 1)
     assert [span.room_id for span in backlog.take(lambda room_id: room_id != ROOM)] == ["room_2"]
-
-
-def test_batch_is_bounded_and_a_room_far_behind_comes_last() -> None:
-    backlog = Backlog()
-    backlog.resume(ROOM, 0, 10_000, 1, 1)
-    backlog.note([an_entry("room_2", 1)], 1)
-    assert revs(backlog) == [(ROOM, (0, SPAN_MAX))]
-    backlog.done(ROOM, SPAN_MAX)
-    assert revs(backlog)[0] == ("room_2", [1])
+    assert revs(backlog) == [(ROOM, [5])]
 
 
 def test_age_is_that_of_the_longest_waiting_room() -> None:
     backlog = noted(5)
     backlog.note([an_entry("room_2", 1)], 7)
     assert (backlog.oldest_ms(9), Backlog().oldest_ms(9)) == (1, 9)
-
-
-def test_checkpoint_waits_for_rooms_that_it_found() -> None:
-    backlog = Backlog()
-    backlog.resume(ROOM, 0, 1, 100, 7)
-    assert (backlog.oldest_ms(150), backlog.checkpoint_ms(150)) == (100, 7)
-    backlog.done(ROOM, 1)
-    assert (backlog.oldest_ms(150), backlog.checkpoint_ms(150)) == (150, 150)

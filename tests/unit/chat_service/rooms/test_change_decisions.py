@@ -232,6 +232,20 @@ def test_interleaved_command_splits_reactions() -> None:
     assert [answer.rev for answer in answers if isinstance(answer, Changed)] == [21, 22, 23, 24]
 
 
+def test_reaction_that_makes_a_creator_takes_an_entry_of_its_own() -> None:
+    desk = Desk()
+    desk.state.members = dict.fromkeys(desk.state.members)
+    desk.room.member_count = 0
+    desk.state.messages["msg_1"] = message(reactions=(ReactionCount(emoji=THUMB, count=1),))
+    desk.state.reactions["msg_1", "ben", THUMB] = Toggle(is_active=True, rev=12)
+    answers = desk.ask_all(react("ben", removes=True), react("cat"), react("eve"))
+    assert [answer.rev for answer in answers] == [21, 22, 22]
+    assert desk.room.creator_id == "cat"
+    stored = [entry.settings for entry in desk.changes.entries]
+    assert stored[0] is None
+    assert stored[1] is not None and stored[1].creator_id == "cat"
+
+
 def test_reaction_in_effect_is_answered_with_its_rev() -> None:
     desk = Desk()
     desk.state.reactions["msg_1", "ben", THUMB] = Toggle(is_active=True, rev=12)
