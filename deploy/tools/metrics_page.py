@@ -44,6 +44,7 @@ LABELS: dict[str, Values] = {
     "code": Values(r"[A-Z_]+|\d{4}|other", "an error code of the protocol, or a close code (`other` for unknown ones)"),
     "collection": Values(_WORD, "a database collection; `none` for commands without one"),
     "command": Values(r"[A-Za-z]+", "a database command, for example `insert`"),
+    "consumer": Values("search|mentions", "a consumer of the logs: the search index, or the notification of mentions"),
     "exchange": Values(
         r"realtime\.[a-z]+|default", "the target exchange; `default` sends directly to a queue (replies)"
     ),
