@@ -43,7 +43,7 @@ export function changedBy(message, change, me) {
         changedRev: data.rev,
         text: data.message,
         editedAtMs: msOf(data.editedAt),
-        mentions: data.mentions ?? message.mentions,
+        mentions: data.mentions ?? [], // left out when the edit leaves none
       };
     case 'chat:deleted':
       return buried(message, data);

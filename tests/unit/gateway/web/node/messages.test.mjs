@@ -44,10 +44,12 @@ const timelineOf = (...messages) => {
   return timeline;
 };
 
-test('edit replaces the text, keeps mentions unless given, and is applied once', () => {
+test('edit replaces text and mentions, and is applied once', () => {
   const message = messageOf(raw(1, { mentions: ['ben'] }));
   const once = changedBy(message, edit(5, 1, 'new'), 'me');
-  assert.deepEqual([once.text, once.editedAtMs, once.mentions], ['new', Date.parse(T0), ['ben']]);
+  assert.deepEqual([once.text, once.editedAtMs, once.mentions], ['new', Date.parse(T0), []]);
+  const named = change('updated', 6, 1, { userId: 'ada', message: '@Cy', editedAt: T0, mentions: ['cy'] });
+  assert.deepEqual(changedBy(once, named, 'me').mentions, ['cy']);
   assert.equal(changedBy(once, edit(5, 1, 'repeated'), 'me'), once);
   assert.equal(changedBy(once, edit(4, 1, 'older'), 'me'), once);
   assert.equal(message.text, 'text 1');
