@@ -18,6 +18,7 @@ export class Conversation extends Changing {
   readers = new Map(); // userId -> seq
   members = []; // as REST returns them, at most 100
   memberTotal = 0;
+  gaps = 0; // times that changes were missed
   draft = new Draft();
   #typingSentMs = 0;
   #older = null;
@@ -28,7 +29,7 @@ export class Conversation extends Changing {
     super();
     Object.assign(this, { id, api, connection, people, rooms, me });
     this.timeline = new Timeline(me);
-    this.pins = new Pins(api, id);
+    this.pins = new Pins(api, id, this.timeline);
     for (const part of [this.timeline, this.pins]) part.onChange(() => this.changed());
   }
 
@@ -146,6 +147,7 @@ export class Conversation extends Changing {
 
   /** Load the messages of a gap in the live stream. Older messages are dropped, since their changes were missed too. */
   async recover() {
+    this.gaps += 1;
     if (!this.timeline.isLoaded) return;
     this.timeline.dropBefore(await this.catchUp());
     await this.pins.load();
@@ -182,6 +184,8 @@ export class Conversation extends Changing {
   takeChange(change) {
     this.timeline.change(change);
     this.pins.take(change);
+    this.draft.take(change);
+    this.changed();
     if (change.type === 'chat:reaction' && !change.data.changes) this.#reread(change.data.messageId);
   }
 

@@ -1,5 +1,7 @@
 /** The user's draft in one room: a message, a reply, or the new text of a message. */
 
+import { changedBy } from './message_model.js';
+
 export class Draft {
   text = '';
   replyTo = null; // the message that is answered
@@ -25,6 +27,14 @@ export class Draft {
     this.editing = null;
     this.text = this.#setAside;
     this.#setAside = '';
+  }
+
+  /** Process a change of the room's log. A deletion ends the edit of its message. */
+  take(change) {
+    if (this.replyTo) this.replyTo = changedBy(this.replyTo, change);
+    if (!this.editing) return;
+    this.editing = changedBy(this.editing, change);
+    if (this.editing.deletedAtMs) this.stopEditing();
   }
 
   /** Empty the draft once its message is on its way. */

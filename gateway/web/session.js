@@ -201,7 +201,10 @@ export class Session extends Changing {
       this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
     connection.on('chat:message', (data) => this.#message(data));
     for (const type of CHANGES)
-      connection.on(type, (data) => inRoom(data, (conversation) => conversation.takeChange({ type, data })));
+      connection.on(type, (data) => {
+        this.inbox.change({ type, data });
+        inRoom(data, (conversation) => conversation.takeChange({ type, data }));
+      });
     connection.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
     connection.on('chat:read', (data) => {
       if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);

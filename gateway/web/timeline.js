@@ -5,7 +5,7 @@
 
 import { Changing } from './changes.js';
 import { dayOf } from './format.js';
-import { changedBy } from './message_model.js';
+import { changedBy, quoteAfter } from './message_model.js';
 
 export const PAGE = 50;
 const KEPT_MAX = 600; // in the DOM; older messages are loaded again on scrolling
@@ -82,7 +82,7 @@ export class Timeline extends Changing {
 
   /** Add a page of history, in any order, which was requested when `asOfRev` was the last entry to have arrived. */
   addPage(messages, asOfRev = 0) {
-    for (const message of messages) this.#insert(this.#upToDate(message, asOfRev), true);
+    for (const message of messages) this.#insert(this.upToDate(message, asOfRev), true);
     this.isLoaded = true;
     this.changed();
   }
@@ -125,11 +125,25 @@ export class Timeline extends Changing {
     if (this.#recent.length > RECENT_MAX) this.#recent.shift();
     const before = this.#messages;
     this.#messages = before.map((message) => changedBy(message, change, this.me));
-    if (this.#messages.some((message, at) => message !== before[at])) this.changed();
+    const quotes = this.#changeQuotes(change);
+    if (quotes || this.#messages.some((message, at) => message !== before[at])) this.changed();
   }
 
-  /** Add to a message the changes that arrived after it was requested. */
-  #upToDate(message, asOfRev) {
+  /** Change the quotes in messages that are not stored yet. Returns whether there are any. */
+  #changeQuotes(change) {
+    let changed = false;
+    for (const pending of this.#pending.values()) {
+      const { quote } = pending.extras;
+      const after = quote && quoteAfter(quote, change);
+      if (after === quote) continue;
+      pending.extras = { ...pending.extras, quote: after };
+      changed = true;
+    }
+    return changed;
+  }
+
+  /** Return a message with the changes that arrived after entry `asOfRev`, when it was requested. */
+  upToDate(message, asOfRev) {
     const later = this.#recent.filter(({ data }) => data.rev > asOfRev);
     return later.reduce((known, change) => changedBy(known, change, this.me), message);
   }
@@ -148,7 +162,7 @@ export class Timeline extends Changing {
   /** Replace a loaded message by the server's answer. */
   replace(message, asOfRev) {
     if (!this.get(message.id)) return;
-    this.#insert(this.#upToDate(message, asOfRev), true);
+    this.#insert(this.upToDate(message, asOfRev), true);
     this.changed();
   }
 

@@ -10,6 +10,7 @@ const WEB = '../../../../../gateway/web';
 const { Timeline } = await import(`${WEB}/timeline.js`);
 const { Conversation } = await import(`${WEB}/conversation.js`);
 const { Draft } = await import(`${WEB}/draft.js`);
+const { Inbox } = await import(`${WEB}/inbox.js`);
 const { changedBy, messageOf } = await import(`${WEB}/message_model.js`);
 const { addressesIn, mentionsIn, partsOf } = await import(`${WEB}/message_text.js`);
 const { matching, mentionBefore } = await import(`${WEB}/mention_list.js`);
@@ -249,4 +250,46 @@ test('rights follow roles, authors and age', () => {
   assert.equal(as('creator', 'member', true), false);
   assert.equal(mayDelete({ ...mine, deletedAtMs: 1 }, 'me', { role: 'creator' }), false);
   assert.deepEqual([mayPin({ role: 'member' }), mayPin({ role: 'member', isDirect: true })], [false, true]);
+});
+
+test('deletion empties the reply of a draft, ends the edit, and empties quotes of messages under way', () => {
+  const draft = new Draft();
+  draft.reply(messageOf(raw(1)));
+  draft.take(edit(5, 1, 'new'));
+  assert.equal(draft.replyTo.text, 'new');
+  draft.take(deletion(6, 1));
+  assert.deepEqual([draft.replyTo.text, draft.replyTo.deletedAtMs], ['', Date.parse(T0)]);
+  draft.text = 'half a thought';
+  draft.edit(messageOf(raw(2)));
+  draft.take(deletion(7, 2));
+  assert.deepEqual([draft.text, draft.editing], ['half a thought', null]);
+  const timeline = timelineOf(raw(1));
+  timeline.sending('c1', 'answer', { quote: { messageId: 'msg_1', userId: 'ada', text: 'text 1', rev: 1 } });
+  timeline.change(deletion(8, 1));
+  assert.equal(timeline.pendingOf('c1').extras.quote.text, '');
+});
+
+test('list of pins that was requested before changes shows them', async () => {
+  const pins = [1, 2].map((seq) => ({ message: raw(seq), by: 'ada', at: T0 }));
+  const conversation = conversationOf({ messages: [raw(1), raw(2)], pins });
+  const loading = conversation.pins.load();
+  conversation.takeChange(deletion(5, 1));
+  conversation.takeChange(edit(6, 2, 'new'));
+  await loading;
+  assert.deepEqual(conversation.pins.entries.map(({ message }) => message.text), ['new']);
+  conversation.takeChange(edit(7, 2, 'newer'));
+  assert.equal(conversation.pins.entries[0].message.text, 'newer');
+});
+
+test('mention follows its message, also when the inbox is loaded again before the server has erased it', async () => {
+  const data = { type: 'mention', chatroomId: 'room_1', messageId: 'msg_1' };
+  const stored = { id: 'n1', type: 'notification:new', createdAt: T0, title: 'Ada', message: 'text 1', data };
+  const inbox = new Inbox({ notifications: async () => ({ data: [stored] }), unreadCount: async () => 1 });
+  inbox.take({ ...data, id: 'n1', title: 'Ada', message: 'text 1' });
+  inbox.change(edit(5, 1, 'é'.repeat(300)));
+  assert.equal(inbox.get('n1').message, 'é'.repeat(200));
+  inbox.change(deletion(6, 1));
+  assert.equal(inbox.get('n1').message, '');
+  await inbox.load();
+  assert.deepEqual([inbox.get('n1').message, inbox.get('n1').roomId], ['', 'room_1']);
 });
