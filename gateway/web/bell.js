@@ -67,8 +67,9 @@ export class Bell {
       nothing.hidden = inbox.entries.length > 0;
       readAll.hidden = inbox.unread === 0;
     };
-    const end = inbox.onChange(render);
+    const ends = [inbox.onChange(render), this.session.mentions.follow()];
+    const onClose = () => ends.forEach((end) => end());
     render();
-    openDialog({ title: 'Notifications', kind: 'side', fill: () => [readAll, nothing, list], onClose: end });
+    openDialog({ title: 'Notifications', kind: 'side', fill: () => [readAll, nothing, list], onClose });
   }
 }

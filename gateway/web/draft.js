@@ -29,6 +29,19 @@ export class Draft {
     this.#setAside = '';
   }
 
+  /** Return the ids of the messages that the draft shows. */
+  messageIds() {
+    return [this.replyTo, this.editing].filter(Boolean).map(({ id }) => id);
+  }
+
+  /** Take over a message that was loaded again. */
+  refresh(message) {
+    if (this.replyTo?.id === message.id) this.replyTo = message;
+    if (this.editing?.id !== message.id) return;
+    this.editing = message;
+    if (message.deletedAtMs) this.stopEditing();
+  }
+
   /** Process a change of the room's log. A deletion ends the edit of its message. */
   take(change) {
     if (this.replyTo) this.replyTo = changedBy(this.replyTo, change);

@@ -49,6 +49,21 @@ export class Inbox extends Changing {
     this.changed();
   }
 
+  /** Return the mentions in a room whose text is displayed. */
+  mentionsIn(roomId) {
+    return this.entries.filter((entry) => entry.roomId === roomId && entry.message !== '');
+  }
+
+  /** Return the ids of the rooms of all mentions whose text is displayed, those of the newest first. */
+  mentionedRooms() {
+    return [...new Set(this.entries.flatMap(({ roomId, message }) => (roomId && message ? roomId : [])))];
+  }
+
+  /** Take over a message that was loaded again. */
+  refresh({ id, message, deletedAt }) {
+    this.change({ type: deletedAt ? 'chat:deleted' : 'chat:updated', data: { messageId: id, message } });
+  }
+
   #upToDate(entry) {
     const text = this.#texts.get(entry.messageId);
     return text === undefined ? entry : { ...entry, message: text };

@@ -244,7 +244,7 @@ async def test_deleted_mention_loses_its_text_in_the_bell(pair: Pair, url: str) 
     await ben.sees_message("@Ben Carter buy now")
     toast = ben.page.locator(".toast", has_text="buy now")
     await expect(toast).to_be_visible()
-    await ben.page.get_by_role("button", name="Notifications, 1 unread").click()
+    await ben.page.locator("#bell").click()
     notice = ben.page.get_by_role("dialog", name="Notifications").locator(".notice-text").first
     await expect(notice).to_have_text("@Ben Carter buy now")
     await change_elsewhere(url, ADA, "buy now", "DELETE")

@@ -130,10 +130,11 @@ function conversationOf(answers) {
     pins: async () => answers.pins ?? [],
     members: async () => ({ data: [], pagination: { total: 0 } }),
   };
+  const connection = { follow: (...call) => answers.followed?.push(call), unfollow: () => {} };
   const people = { learn: () => {}, seen: () => {} };
   const room = { id: 'room_1', isMember: true, lastSeq: 1, readSeq: 1 };
   const rooms = { get: () => room, unread: () => 0, change: () => {}, openId: 'room_1' };
-  return new Conversation('room_1', { api, connection: {}, people, rooms, me: 'me' });
+  return new Conversation('room_1', { api, connection, people, rooms, me: 'me' });
 }
 
 test('reaction without its users makes the page read the message again', async () => {
@@ -292,4 +293,29 @@ test('mention follows its message, also when the inbox is loaded again before th
   assert.equal(inbox.get('n1').message, '');
   await inbox.load();
   assert.deepEqual([inbox.get('n1').message, inbox.get('n1').roomId], ['', 'room_1']);
+});
+
+test('opened room is subscribed to from its newest message, and drops its messages when it is released', async () => {
+  const answers = { messages: [raw(1), raw(2, { rev: 7 })], followed: [] };
+  const conversation = conversationOf(answers);
+  await conversation.load();
+  assert.deepEqual(answers.followed, [['room_1', 7]]);
+  conversation.draft.reply(conversation.timeline.at(1));
+  conversation.takeChange(deletion(9, 2));
+  conversation.release();
+  assert.deepEqual([conversation.timeline.length, conversation.timeline.isLoaded], [0, false]);
+  const tombstone = raw(1, { message: '', deletedAt: T0, deletedBy: 'mod' });
+  Object.assign(answers, { messages: [tombstone], message: tombstone });
+  await conversation.load();
+  assert.deepEqual(answers.followed.at(-1), ['room_1', 9]);
+  assert.deepEqual([conversation.timeline.at(1).text, conversation.draft.replyTo.text], ['', '']);
+});
+
+test('room that is released while its messages load is not subscribed to', async () => {
+  const answers = { messages: [raw(1)], followed: [] };
+  const conversation = conversationOf(answers);
+  const loading = conversation.load();
+  conversation.release();
+  await loading;
+  assert.deepEqual([answers.followed, conversation.timeline.length], [[], 0]);
 });
