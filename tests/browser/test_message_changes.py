@@ -186,7 +186,7 @@ async def test_mention_is_chosen_by_keyboard_and_highlighted(pair: Pair) -> None
     await expect(ben.page.get_by_role("option", name="everybody")).to_have_count(0)  # a plain member
 
 
-async def test_deleted_text_leaves_reply_bar_search_and_pins(pair: Pair, url: str) -> None:
+async def test_deleted_text_is_gone_from_reply_bar_search_and_pins(pair: Pair, url: str) -> None:
     ada, ben = pair
     for text in ("sell everything", "sell nothing"):
         await ben.say(text)

@@ -7,7 +7,8 @@ from typing import Any
 from playwright.async_api import Browser, Route, WebSocket, expect
 
 from tests.browser.test_message_tools import by_seq, long_room
-from tests.support.browser import Visitor
+from tests.browser.test_page import complaints
+from tests.support.browser import PHONE, Visitor
 from tests.support.live_client import RestClient
 
 WANDA = "user_wanda_writer"
@@ -77,9 +78,10 @@ async def test_unopened_rooms_show_unread_messages_and_mentions(browser: Browser
 async def test_rooms_read_elsewhere_and_new_rooms_are_counted(browser: Browser, url: str) -> None:
     rooms = await rooms_of(url, "user_mira_olsen", "Two Devices")
     await say(url, rooms["Two Devices"], "Mira?", mentions=["user_mira_olsen"])
-    async with Visitor.arrive(browser, url, "Mira Olsen") as mira:
+    async with Visitor.arrive(browser, url, "Mira Olsen", size=PHONE, scheme="dark", bypass_csp=True) as mira:
         badges = mira.room("Two Devices").locator(".badge, .mention-badge")
         await expect(badges).to_have_text(["@1 mention of you, ", "1 unread"])
+        assert await complaints(mira) == ""
         phone = RestClient(url, "user_mira_olsen")
         await phone.data("POST", f"/v1/chatrooms/{rooms['Two Devices']}/read", json={"seq": 1})
         await expect(badges).to_have_count(0)
