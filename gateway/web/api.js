@@ -68,6 +68,8 @@ export class Api {
   /** `{data, pagination}` */
   rooms = (parameters) => this.#page('GET', `/v1/chatrooms${query(parameters)}`);
   room = (id) => this.#data('GET', `/v1/chatrooms/${part(id)}`);
+  /** `{unreadTotal, mentionTotal, rooms}` */
+  unread = () => this.#data('GET', '/v1/chatrooms/unread');
   createRoom = (room) => this.#data('POST', '/v1/chatrooms', room);
   deleteRoom = (id) => this.#data('DELETE', `/v1/chatrooms/${part(id)}`);
   join = (id) => this.#data('POST', `/v1/chatrooms/${part(id)}/join`);

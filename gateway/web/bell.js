@@ -4,6 +4,7 @@ import { openDialog } from './dialogs.js';
 import { h, reconcile } from './dom.js';
 import { agoOf, fullTimeOf } from './format.js';
 import { icon } from './icons.js';
+import { noticeLine } from './reply_preview.js';
 
 export class Bell {
   constructor(button, session) {
@@ -34,7 +35,7 @@ export class Bell {
     );
     const row = (entry) => ({
       key: entry.id,
-      version: `${entry.isRead}`,
+      version: `${entry.isRead}${entry.message}`,
       make: () =>
         h(
           'li',
@@ -57,7 +58,7 @@ export class Bell {
               { class: 'muted small', datetime: new Date(entry.atMs).toISOString(), title: fullTimeOf(entry.atMs) },
               agoOf(entry.atMs),
             ),
-            h('span', { class: 'notice-text' }, entry.message),
+            h('span', { class: 'notice-text' }, entry.messageId ? noticeLine(entry.message) : entry.message),
           ),
         ),
     });
@@ -66,8 +67,9 @@ export class Bell {
       nothing.hidden = inbox.entries.length > 0;
       readAll.hidden = inbox.unread === 0;
     };
-    const end = inbox.onChange(render);
+    const ends = [inbox.onChange(render), this.session.mentions.follow()];
+    const onClose = () => ends.forEach((end) => end());
     render();
-    openDialog({ title: 'Notifications', kind: 'side', fill: () => [readAll, nothing, list], onClose: end });
+    openDialog({ title: 'Notifications', kind: 'side', fill: () => [readAll, nothing, list], onClose });
   }
 }

@@ -8,6 +8,7 @@ import { announce, h } from './dom.js';
 import { Draft } from './draft.js';
 import { icon } from './icons.js';
 import { MentionList } from './mention_list.js';
+import { excerptOf } from './message_model.js';
 import { ROOM, mentionsIn } from './message_text.js';
 import { mayEdit, isModerator } from './permissions.js';
 import { composeBar } from './reply_preview.js';
@@ -18,8 +19,11 @@ const IDLE_MS = 4000;
 
 const utf8 = new TextEncoder();
 
+const quoteOf = ({ id, userId, text, changedRev }) => ({ messageId: id, userId, text: excerptOf(text), rev: changedRev });
+
 export class Composer {
   #idle = null;
+  #editing = null; // the message whose text is in the field
   #chosen = new Map(); // name -> userId of inserted mentions: two members may have one name
 
   /** `onSent` is called when a message has been queued, `onEmptied` when an edit leaves no text. */
@@ -71,6 +75,7 @@ export class Composer {
 
   render() {
     const { session } = this;
+    this.#followDraft();
     const partner = session.draftTo ?? session.rooms.partner(session.rooms.open);
     const room = session.rooms.open;
     const hint = room && !room.isMember ? ' (the first message joins)' : '';
@@ -106,15 +111,37 @@ export class Composer {
     announce(what);
   }
 
+  /** Show what has happened to the message that is answered or edited. */
+  #followDraft() {
+    if (this.#editing && !this.draft.editing) {
+      this.#show();
+      announce('The message that you were editing was deleted.');
+    } else if (this.#barVersion() !== this.bar.dataset.version) this.#showBar();
+  }
+
   /** Show the draft. */
   #show() {
     const { draft } = this;
+    this.#editing = draft.editing;
     this.text.value = draft.text;
     this.problem.textContent = '';
-    this.bar.replaceChildren(...composeBar(draft, this.session.people, () => this.#cancel()));
-    this.bar.hidden = !this.bar.firstChild;
+    this.#showBar();
     this.#showChips();
     this.button.ariaLabel = draft.editing ? 'Save' : 'Send';
+  }
+
+  #barVersion() {
+    const { replyTo, editing } = this.draft;
+    const message = editing ?? replyTo;
+    return message ? JSON.stringify([Boolean(editing), message.id, message.text, message.deletedAtMs]) : '';
+  }
+
+  #showBar() {
+    const hadFocus = this.bar.contains(document.activeElement);
+    this.bar.replaceChildren(...composeBar(this.draft, this.session.people, () => this.#cancel()));
+    this.bar.dataset.version = this.#barVersion();
+    this.bar.hidden = !this.bar.firstChild;
+    if (hadFocus) (this.bar.querySelector('button') ?? this.text).focus();
   }
 
   #showChips() {
@@ -204,7 +231,7 @@ export class Composer {
     const { replyTo, attachments } = this.draft;
     const { mentions, mentionRoom } = this.#mentionsOf(text);
     return {
-      ...(replyTo && { replyTo: replyTo.id, quote: { messageId: replyTo.id, userId: replyTo.userId, text: replyTo.text } }),
+      ...(replyTo && { replyTo: replyTo.id, quote: quoteOf(replyTo) }),
       ...(mentions.length > 0 && { mentions }),
       ...(mentionRoom && { mentionRoom }),
       ...(attachments.length > 0 && { attachments }),
@@ -263,7 +290,7 @@ export class Composer {
         this.button.disabled = false;
       }
     }
-    if (draft.editing !== message) return; // the user has moved on
+    if (draft.editing?.id !== message.id) return; // the user has moved on
     draft.stopEditing();
     this.#show();
   }

@@ -108,11 +108,11 @@ export class Connection extends Changing {
     this.#client.subscribe(channel, options);
   }
 
-  /** Subscribe to a room after message `since`. Repeated calls have no effect. */
-  follow(chatroomId, since) {
+  /** Subscribe to a room, after entry `sinceRev` of its log if that is given. Repeated calls have no effect. */
+  follow(chatroomId, sinceRev) {
     if (this.#followed.has(chatroomId)) return;
     this.#followed.add(chatroomId);
-    this.#client.subscribe('chatroom', { chatroomId, since });
+    this.#client.subscribe('chatroom', sinceRev === undefined ? { chatroomId } : { chatroomId, sinceRev });
   }
 
   unfollow(chatroomId) {

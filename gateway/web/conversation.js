@@ -18,6 +18,8 @@ export class Conversation extends Changing {
   readers = new Map(); // userId -> seq
   members = []; // as REST returns them, at most 100
   memberTotal = 0;
+  gaps = 0; // times that changes were missed
+  isLive = false; // whether the room is subscribed to, or will be once its messages are loaded
   draft = new Draft();
   #typingSentMs = 0;
   #older = null;
@@ -28,7 +30,7 @@ export class Conversation extends Changing {
     super();
     Object.assign(this, { id, api, connection, people, rooms, me });
     this.timeline = new Timeline(me);
-    this.pins = new Pins(api, id);
+    this.pins = new Pins(api, id, this.timeline);
     for (const part of [this.timeline, this.pins]) part.onChange(() => this.changed());
   }
 
@@ -54,13 +56,49 @@ export class Conversation extends Changing {
 
   // History ----------------------------------------------------------------------------------------------------------
 
-  /** Load the newest page. */
+  /** Load the newest page, and keep it up to date until `release`. */
   async load() {
     const room = this.room;
+    this.isLive = true;
     this.timeline.dividerSeq = this.rooms.unread(room) > 0 ? room.readSeq : null;
-    const messages = this.timeline.isLoaded ? this.catchUp() : this.#loadNewest();
+    const messages = this.#loadLive();
     this.pins.load().catch(() => {}); // the next change retries
     await Promise.all([messages, this.loadMembers()]);
+  }
+
+  /** Load messages, then subscribe from there: the changes between the two are replayed. */
+  async #loadLive() {
+    const isFirst = !this.timeline.isLoaded;
+    await (isFirst ? this.#loadNewest() : this.catchUp());
+    if (!this.isLive) {
+      this.release();
+      return;
+    }
+    this.connection.follow(this.id, this.timeline.wholeThroughRev);
+    if (isFirst) await this.#rereadQuoted();
+  }
+
+  /** Unsubscribe, and drop the messages: their changes will be missed. The draft and messages under way stay. */
+  release() {
+    this.isLive = false;
+    this.connection.unfollow(this.id);
+    for (const userId of [...this.typing.keys()]) this.#stopTyping(userId);
+    this.timeline.restart();
+    this.pins.clear();
+  }
+
+  /** Load again what the draft and messages under way quote: it may have changed while nobody listened. */
+  async #rereadQuoted() {
+    for (const messageId of new Set([...this.draft.messageIds(), ...this.timeline.quotedIds()])) {
+      try {
+        const now = messageOf(await this.api.message(this.id, messageId));
+        this.draft.refresh(now);
+        this.timeline.requote(now);
+      } catch {
+        // it stays as it is; the next change retries
+      }
+    }
+    this.changed();
   }
 
   /** Request a page and return it with the last live entry before the request. */
@@ -146,9 +184,10 @@ export class Conversation extends Changing {
 
   /** Load the messages of a gap in the live stream. Older messages are dropped, since their changes were missed too. */
   async recover() {
+    this.gaps += 1;
     if (!this.timeline.isLoaded) return;
     this.timeline.dropBefore(await this.catchUp());
-    await this.pins.load();
+    await Promise.all([this.pins.load(), this.#rereadQuoted()]);
   }
 
   async loadMembers() {
@@ -182,6 +221,8 @@ export class Conversation extends Changing {
   takeChange(change) {
     this.timeline.change(change);
     this.pins.take(change);
+    this.draft.take(change);
+    this.changed();
     if (change.type === 'chat:reaction' && !change.data.changes) this.#reread(change.data.messageId);
   }
 

@@ -64,9 +64,9 @@ export function field(label, control, hint) {
   return h('div', { class: 'field' }, h('label', { for: control.id }, label), control, hinted);
 }
 
-/** Ask for confirmation of an irreversible action. */
+/** Ask for confirmation of an irreversible action. Returns the dialog. */
 export function confirmDialog({ title, text, label, act }) {
-  openDialog({
+  return openDialog({
     title,
     fill: (close) => [h('p', {}, text), form({ fields: [], label, submit: act, close })],
   });

@@ -1,6 +1,7 @@
 /** DOM helpers that never parse HTML: strings become text nodes. */
 
 const SVG = 'http://www.w3.org/2000/svg';
+const ANNOUNCED_MS = 800;
 
 /**
  * Create an element. `props`: attributes, with `on` for listeners and `data` for the dataset; null, undefined and
@@ -124,7 +125,12 @@ function settle(all, stop) {
   for (const one of all) one.tabIndex = one === stop ? 0 : -1;
 }
 
-/** Announce a text to screen readers. */
+let announced = null; // timer
+
+/** Announce a text to screen readers. It does not stay in the page: it may be that of a message. */
 export function announce(text) {
-  byId('announcer').textContent = text;
+  const announcer = byId('announcer');
+  announcer.textContent = text;
+  clearTimeout(announced);
+  announced = setTimeout(() => announcer.replaceChildren(), ANNOUNCED_MS);
 }

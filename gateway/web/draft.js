@@ -1,5 +1,7 @@
 /** The user's draft in one room: a message, a reply, or the new text of a message. */
 
+import { changedBy } from './message_model.js';
+
 export class Draft {
   text = '';
   replyTo = null; // the message that is answered
@@ -25,6 +27,27 @@ export class Draft {
     this.editing = null;
     this.text = this.#setAside;
     this.#setAside = '';
+  }
+
+  /** Return the ids of the messages that the draft shows. */
+  messageIds() {
+    return [this.replyTo, this.editing].filter(Boolean).map(({ id }) => id);
+  }
+
+  /** Take over a message that was loaded again. */
+  refresh(message) {
+    if (this.replyTo?.id === message.id) this.replyTo = message;
+    if (this.editing?.id !== message.id) return;
+    this.editing = message;
+    if (message.deletedAtMs) this.stopEditing();
+  }
+
+  /** Process a change of the room's log. A deletion ends the edit of its message. */
+  take(change) {
+    if (this.replyTo) this.replyTo = changedBy(this.replyTo, change);
+    if (!this.editing) return;
+    this.editing = changedBy(this.editing, change);
+    if (this.editing.deletedAtMs) this.stopEditing();
   }
 
   /** Empty the draft once its message is on its way. */

@@ -19,6 +19,7 @@ export class MessageActions {
   #bar = null; // the toolbar; it lies in the message that it acts on
   #stop = null; // the message that Tab reaches
   #isRendering = false; // replaced messages lose the focus for a moment
+  #about = null; // {dialog, messageId}: shows the text of a message
   #held = null; // the button of the toolbar that had the focus before the list was rendered
 
   /** `list` holds the messages; `acts`: `{reply(message), edit(message)}`. */
@@ -43,6 +44,10 @@ export class MessageActions {
   rendered() {
     const held = this.#held;
     this.#isRendering = false;
+    if (this.#about && this.session.conversation?.timeline.get(this.#about.messageId)?.deletedAtMs) {
+      this.#about.dialog.close();
+      this.#about = null;
+    }
     if (!this.list.contains(document.activeElement)) this.#settle(this.#stops().at(-1));
     else if (!this.#stop?.isConnected) this.#settle(this.#itemOf(this.#stop?.dataset.seq) ?? this.#stops().at(-1));
     if (!this.#bar) return;
@@ -87,13 +92,15 @@ export class MessageActions {
   /** Ask whether to delete a message. */
   remove(message) {
     const { conversation, people, me } = this.session;
+    const messageId = message.id;
     const whose = message.userId === me.userId ? 'Your message' : `The message of ${people.name(message.userId)}`;
-    confirmDialog({
+    const dialog = confirmDialog({
       title: 'Delete this message?',
       text: `${whose} “${shortened(oneLine(message.text))}” is deleted for everybody, at once and for good.`,
       label: 'Delete message',
-      act: () => conversation.remove(message.id),
+      act: () => conversation.remove(messageId),
     });
+    this.#about = { dialog, messageId };
   }
 
   // Actions ----------------------------------------------------------------------------------------------------------
@@ -160,7 +167,9 @@ export class MessageActions {
     const message = this.#messageOf(item);
     if (!message) return;
     const react = message.deletedAtMs ? null : (emoji) => this.toggle(message, emoji);
-    messageSheet(message, this.session.people.name(message.userId), this.#actionsOf(message), react);
+    const author = this.session.people.name(message.userId);
+    const dialog = messageSheet(message, author, this.#actionsOf(message), react);
+    this.#about = message.deletedAtMs ? null : { dialog, messageId: message.id };
   }
 
   // Toolbar ----------------------------------------------------------------------------------------------------------

@@ -35,7 +35,11 @@ export class MessageItems {
       case 'unread':
         return { key: item.key, version: 0, make: () => h('li', { class: 'unread-line' }, h('span', {}, 'New')) };
       case 'pending':
-        return { key: item.key, version: `${item.pending.state}${item.together}`, make: () => this.#pending(item) };
+        return {
+          key: item.key,
+          version: `${item.pending.state}${item.together}${item.pending.extras.quote?.text}`,
+          make: () => this.#pending(item),
+        };
       default: {
         const { message, together } = item;
         const { people, me, conversation } = this.session;

@@ -34,7 +34,10 @@ export function messageOf(raw) {
  */
 export function changedBy(message, change, me) {
   const { type, data } = change;
-  if (message.replyTo?.messageId === data.messageId) return quoting(message, type, data);
+  if (message.replyTo?.messageId === data.messageId) {
+    const replyTo = quoteAfter(message.replyTo, change);
+    return replyTo === message.replyTo ? message : { ...message, replyTo };
+  }
   if (message.id !== data.messageId || message.deletedAtMs || data.rev <= message.changedRev) return message;
   switch (type) {
     case 'chat:updated':
@@ -43,7 +46,7 @@ export function changedBy(message, change, me) {
         changedRev: data.rev,
         text: data.message,
         editedAtMs: msOf(data.editedAt),
-        mentions: data.mentions ?? message.mentions,
+        mentions: data.mentions ?? [], // left out when the edit leaves none
       };
     case 'chat:deleted':
       return buried(message, data);
@@ -60,12 +63,12 @@ export function excerptOf(text) {
   return letters.length > EXCERPT_MAX ? letters.slice(0, EXCERPT_MAX).join('') : text;
 }
 
-function quoting(message, type, { rev, message: text }) {
-  const { replyTo } = message;
-  if (rev <= replyTo.rev) return message;
-  if (type === 'chat:updated') return { ...message, replyTo: { ...replyTo, rev, text: excerptOf(text) } };
-  if (type === 'chat:deleted') return { ...message, replyTo: { ...replyTo, rev, text: '' } };
-  return message;
+/** Return a quote `{messageId, userId, text, rev}` after a change, or the same object if the change is not of its text. */
+export function quoteAfter(quote, { type, data: { messageId, rev, message: text } }) {
+  if (quote.messageId !== messageId || rev <= quote.rev) return quote;
+  if (type === 'chat:updated') return { ...quote, rev, text: excerptOf(text) };
+  if (type === 'chat:deleted') return { ...quote, rev, text: '' };
+  return quote;
 }
 
 function buried(message, { rev, deletedAt, deletedBy }) {

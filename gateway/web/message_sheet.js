@@ -60,13 +60,13 @@ function swallowClick() {
   document.addEventListener('pointerup', () => setTimeout(() => gesture.abort(), CLICK_AFTER_MS), options);
 }
 
-/** Open the sheet. `actions`: `{label, icon, act(anchor)}`; `react(emoji)` is null for tombstones. */
+/** Open the sheet. `actions`: `{label, icon, act(anchor)}`; `react(emoji)` is null for tombstones. Returns the dialog. */
 export function messageSheet(message, author, actions, react) {
   const choose = (close) => (emoji) => {
     close();
     react(emoji);
   };
-  openDialog({
+  return openDialog({
     title: `Message of ${author}`,
     kind: 'sheet lower',
     fill: (close) => [

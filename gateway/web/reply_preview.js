@@ -4,12 +4,16 @@ import { h } from './dom.js';
 import { icon } from './icons.js';
 
 const GONE = 'Message deleted';
+const EMPTY = 'Attachment or deleted message';
 const SHORT_MAX = 120;
 
 /** Return a text in one line, or the words for a message without one. */
 export function oneLine(text, isDeleted = false) {
   return text.replace(/\s+/gu, ' ').trim() || (isDeleted ? GONE : 'Attachment');
 }
+
+/** Return the text of a quote or notification in one line. */
+export const noticeLine = (text) => (text === '' ? EMPTY : oneLine(text));
 
 /** Return the beginning of a text, for dialogs. */
 export function shortened(text) {
@@ -19,7 +23,7 @@ export function shortened(text) {
 
 /** Build the quote of a reply; `jump` shows the original. */
 export function quote({ userId, text }, people, jump) {
-  const line = text === '' ? 'Attachment or deleted message' : oneLine(text);
+  const line = noticeLine(text);
   return h(
     'button',
     {

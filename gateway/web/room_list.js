@@ -1,11 +1,12 @@
 /** Room list: search, sections, unread and online counts. */
 
 import { h, reconcile, rove, whenReleased } from './dom.js';
-import { shortCount } from './format.js';
+import { counted, shortCount } from './format.js';
 import { icon } from './icons.js';
 import { newRoomDialog } from './room_dialogs.js';
 
 const SEARCH_DELAY_MS = 200;
+const BADGE_MAX = 99;
 const TYPE_ICONS = { public: 'hash', private: 'lock', group: 'group' };
 
 export class RoomList {
@@ -84,8 +85,9 @@ export class RoomList {
         list.map((room) => this.#row(room)),
       );
     this.settle();
-    const { totalUnread } = rooms;
-    document.title = totalUnread ? `(${totalUnread}) Realtime` : 'Realtime';
+    const { unread, mentions } = rooms.totals;
+    const counts = mentions ? `(${unread}, @${mentions}) ` : unread ? `(${unread}) ` : '';
+    document.title = `${counts}Realtime`;
   }
 
   #section(key, title, isEmpty) {
@@ -106,6 +108,7 @@ export class RoomList {
   #row(room) {
     const { rooms, people } = this.session;
     const unread = rooms.unread(room);
+    const mentions = rooms.mentions(room);
     const isOpen = rooms.openId === room.id;
     const partner = rooms.partner(room);
     const name = partner ? people.name(partner) : room.name;
@@ -113,6 +116,7 @@ export class RoomList {
     const members = partner ? '' : ` · ${shortCount(room.memberCount)} member${room.memberCount === 1 ? '' : 's'}`;
     const version = JSON.stringify([
       unread,
+      mentions,
       isOpen,
       name,
       online,
@@ -142,14 +146,8 @@ export class RoomList {
           h('span', { class: 'room-name' }, name),
           h('span', { class: `room-counts${live ? ' live' : ''}` }, online + members),
         ),
-        unread
-          ? h(
-              'span',
-              { class: 'badge' },
-              unread > 99 ? '99+' : String(unread),
-              h('span', { class: 'visually-hidden' }, ' unread'),
-            )
-          : null,
+        mentions ? mentionBadge(mentions) : null,
+        unread ? unreadBadge(unread) : null,
       );
       return h('li', {}, button);
     };
@@ -160,4 +158,25 @@ export class RoomList {
     this.show('chat');
     this.session.open(id);
   }
+}
+
+function unreadBadge(count) {
+  return h(
+    'span',
+    { class: 'badge' },
+    count > BADGE_MAX ? `${BADGE_MAX}+` : String(count),
+    h('span', { class: 'visually-hidden' }, ' unread'),
+  );
+}
+
+/** Build the badge of a room in which the user is mentioned. Screen readers read it out as words. */
+function mentionBadge(count) {
+  const sign = count > BADGE_MAX ? `@${BADGE_MAX}+` : count > 1 ? `@${count}` : '@';
+  const words = counted(count, 'mention');
+  return h(
+    'span',
+    { class: 'mention-badge', title: `${words} of you` },
+    h('span', { 'aria-hidden': 'true' }, sign),
+    h('span', { class: 'visually-hidden' }, `${words} of you, `),
+  );
 }

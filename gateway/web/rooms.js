@@ -1,13 +1,30 @@
-/** Rooms visible to the user: search results, read positions, and the open room. */
+/** Rooms visible to the user: search results, unread messages, and the open room. */
 
 import { Changing, soon } from './changes.js';
+import {
+  greet,
+  mentionsIn,
+  noteActivity,
+  noteMessage,
+  noteRead,
+  noteUnread,
+  unknownCounts,
+  unreadIn,
+  withCounts,
+} from './unread_counts.js';
 
 const PAGE_ROOMS = 100;
 const LIST_PAGES_MAX = 3;
 const REFRESH_DELAY_MS = 1500;
+const GREETED_MAX = 200; // rooms in the answer to the subscription of `activity`
+const MISSING_AT_ONCE = 4;
+const MISSING_MAX = 100; // with unread messages; further ones count in the totals, and are listed once they are active
 
 export class Rooms extends Changing {
   #rooms = new Map();
+  #unlisted = new Map(); // rooms of the user whose fields are not loaded: their counts
+  #wanted = new Set(); // those of them to be listed
+  #isLoadingWanted = false;
   #found = null; // ids of the search results, in order; null without a search
   #searches = 0;
   #deleted = new Set(); // ids, so that a pending answer does not bring them back
@@ -39,15 +56,15 @@ export class Rooms extends Changing {
     }
     this.isLoaded = true;
     this.changed();
+    this.#loadWanted();
   }
 
   /** Store a room from the server. Newer values from live events are kept. */
   take(room) {
     if (this.#deleted.has(room.id)) return room;
-    const known = this.#rooms.get(room.id);
-    const lastSeq = Math.max(room.lastSeq, known?.lastSeq ?? 0);
-    const readSeq = Math.max(room.lastSeq - room.unreadCount, known?.isMember ? known.readSeq : 0);
-    this.#rooms.set(room.id, { ...room, lastSeq, readSeq, isMember: room.isMember });
+    this.#rooms.set(room.id, withCounts(room, this.#countsOf(room.id)));
+    this.#unlisted.delete(room.id);
+    this.#wanted.delete(room.id);
     this.changed();
     return this.#rooms.get(room.id);
   }
@@ -65,11 +82,19 @@ export class Rooms extends Changing {
   }
 
   unread(room) {
-    return room.isMember ? Math.max(room.lastSeq - room.readSeq, 0) : 0;
+    return room.isMember ? unreadIn(room) : 0;
   }
 
-  get totalUnread() {
-    return this.joined().reduce((sum, room) => sum + this.unread(room), 0);
+  /** Return the number of unread messages that mention the user. */
+  mentions(room) {
+    return room.isMember ? mentionsIn(room) : 0;
+  }
+
+  /** Return the unread messages and mentions in all rooms of the user, listed or not: `{unread, mentions}`. */
+  get totals() {
+    const all = [...this.joined(), ...this.#unlisted.values()];
+    const sum = (count) => all.reduce((total, room) => total + count(room), 0);
+    return { unread: sum(unreadIn), mentions: sum(mentionsIn) };
   }
 
   /** Return the rooms that the user is a member of. */
@@ -124,21 +149,96 @@ export class Rooms extends Changing {
   message({ chatroomId, userId, seq, timestamp }) {
     const room = this.#rooms.get(chatroomId);
     if (!room) return;
-    if (seq > room.lastSeq) {
-      room.lastSeq = seq;
-      room.lastMessageAt = timestamp;
-    }
-    if (userId === this.me) room.readSeq = Math.max(room.readSeq, seq);
+    noteMessage(room, seq, timestamp);
+    if (userId === this.me) noteRead(room, seq);
     this.changed();
   }
 
   /** Store the user's read position, set here or on another device. */
   read(id, seq) {
     const room = this.#rooms.get(id);
-    if (!room || seq <= room.readSeq) return false;
-    room.readSeq = seq;
+    if (!room || !noteRead(room, seq)) return false;
     this.changed();
     return true;
+  }
+
+  // Activity ---------------------------------------------------------------------------------------------------------
+
+  /** Process the answer to the subscription of `activity`. Throws the server's error if further counts do not load. */
+  async greet({ rooms, unreadTotal }) {
+    if (rooms.length < GREETED_MAX) this.#unlisted.clear(); // these are all
+    for (const room of rooms) greet(this.#recordOf(room.chatroomId), room);
+    this.#wantUnread();
+    const shown = rooms.reduce((sum, { unreadCount }) => sum + unreadCount, 0);
+    if (unreadTotal <= shown) return;
+    const greeted = new Set(rooms.map(({ chatroomId }) => chatroomId));
+    const found = (await this.api.unread()).rooms.filter(({ chatroomId }) => !greeted.has(chatroomId));
+    for (const counts of found) noteUnread(this.#recordOf(counts.chatroomId), counts);
+    this.#wantUnread();
+  }
+
+  /** Process `room:activity`. Rooms that the list lacks are loaded. */
+  active(rooms) {
+    for (const room of rooms) {
+      noteActivity(this.#recordOf(room.chatroomId), room);
+      if (!this.has(room.chatroomId)) this.#wanted.add(room.chatroomId);
+    }
+    this.changed();
+    this.#loadWanted();
+  }
+
+  /** Process `room:unread`. Returns whether unread mentions were deleted or edited away. */
+  counted(counts) {
+    const record = this.#recordOf(counts.chatroomId);
+    const before = { unread: unreadIn(record), mentions: mentionsIn(record) };
+    noteUnread(record, counts);
+    this.changed();
+    return mentionsIn(record) < before.mentions && unreadIn(record) >= before.unread;
+  }
+
+  #countsOf(id) {
+    return this.#rooms.get(id) ?? this.#unlisted.get(id);
+  }
+
+  /** Return the counts of a room of the user. */
+  #recordOf(id) {
+    const known = this.#countsOf(id);
+    if (known) known.isMember = true;
+    else this.#unlisted.set(id, { ...unknownCounts(), isMember: true });
+    return known ?? this.#unlisted.get(id);
+  }
+
+  #wantUnread() {
+    const unread = [...this.#unlisted].filter(([, counts]) => unreadIn(counts) > 0);
+    for (const [id] of unread.slice(0, MISSING_MAX)) this.#wanted.add(id);
+    this.changed();
+    this.#loadWanted();
+  }
+
+  /** Load the rooms that are to be listed. A failure is retried at the next event or refresh. */
+  async #loadWanted() {
+    if (!this.isLoaded || this.#isLoadingWanted) return;
+    this.#isLoadingWanted = true;
+    try {
+      while (this.#wanted.size) {
+        const some = [...this.#wanted].slice(0, MISSING_AT_ONCE);
+        await Promise.all(some.map((id) => this.#loadRoom(id)));
+      }
+    } catch {
+      // see above
+    } finally {
+      this.#isLoadingWanted = false;
+    }
+  }
+
+  async #loadRoom(id) {
+    try {
+      this.take(await this.api.room(id));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.#unlisted.delete(id);
+    }
+    this.#wanted.delete(id);
   }
 
   /** Change fields of a room. */
@@ -158,6 +258,8 @@ export class Rooms extends Changing {
   /** Remove a room that is no longer visible to the user. */
   drop(id) {
     this.#rooms.delete(id);
+    this.#unlisted.delete(id);
+    this.#wanted.delete(id);
     if (this.openId === id) this.openId = null;
     this.changed();
   }

@@ -7,19 +7,24 @@ import { Conversation } from './conversation.js';
 import { uid } from './ids.js';
 import { Inbox } from './inbox.js';
 import { Market } from './market.js';
+import { MentionWatch } from './mention_watch.js';
 import { listenToNews } from './news.js';
+import { Partners } from './partners.js';
 import { People } from './people.js';
 import { Rooms } from './rooms.js';
 
 const REFRESH_EVERY_MS = 30_000; // no event announces changes of rooms that the user is not subscribed to
 const PRICES_PER_S = 2; // more would be unreadable
+const RECENT_ROOMS = 8; // subscribed to, the open one included: the server permits 200 subscriptions
+const REJOINED_MS = 300; // a replay that shows a departure shows the return right after it
 const CHANGES = ['chat:updated', 'chat:deleted', 'chat:reaction', 'chat:pinned'];
 
 export class Session extends Changing {
   #conversations = new Map();
+  #recent = []; // ids of the rooms that are subscribed to, the one opened last first
   #refreshing = null;
   #leaving = new Set(); // rooms that the user is leaving; their loss needs no note
-  #met = new Set(); // direct rooms whose other user is known
+  #departed = new Set(); // private rooms that the user has just left, perhaps to return
   /** Recipient of a first direct message, while no room exists yet. */
   draftTo = null;
 
@@ -37,7 +42,8 @@ export class Session extends Changing {
     this.market = new Market(this.api);
     this.inbox = new Inbox(this.api);
     this.alerts = new Alerts(this.api);
-    this.rooms.onChange(() => this.#follow());
+    this.partners = new Partners(this);
+    this.mentions = new MentionWatch(this, (id) => this.#conversations.get(id)?.isLive ?? false);
     this.#listen();
   }
 
@@ -45,12 +51,10 @@ export class Session extends Changing {
   async start() {
     this.connection.open();
     this.connection.subscribe('notifications');
+    this.connection.subscribe('activity');
     await this.#load();
-    this.#refreshing = setInterval(this.rooms.refreshSoon, REFRESH_EVERY_MS);
-    document.addEventListener(
-      'visibilitychange',
-      () => document.visibilityState === 'visible' && this.rooms.refreshSoon(),
-    );
+    this.#refreshing = setInterval(() => this.#refresh(), REFRESH_EVERY_MS);
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#refresh());
   }
 
   stop() {
@@ -65,25 +69,10 @@ export class Session extends Changing {
     if (failed) this.tell(failed.reason.message, 'error');
   }
 
-  /** Subscribe to all rooms of the user, open or not: the unread counts depend on them. */
-  #follow() {
-    for (const room of this.rooms.joined()) {
-      this.connection.follow(room.id, room.lastSeq);
-      if (room.directUserIds && !this.#met.has(room.id)) this.#meet(room.id);
-    }
-  }
-
-  /** Load the name and presence of the other user of each direct room, which the list shows. */
-  async #meet(id) {
-    this.#met.add(id);
-    try {
-      for (const { userId, user, status } of (await this.api.members(id, { limit: 2 })).data) {
-        this.people.learn(userId, user);
-        this.people.seen({ userId, status });
-      }
-    } catch {
-      this.#met.delete(id); // the next change retries
-    }
+  /** Load what no event announces: online counts of rooms, and who of the direct rooms is online. */
+  #refresh() {
+    this.rooms.refreshSoon();
+    this.partners.refresh().catch(() => {});
   }
 
   #quote() {
@@ -106,16 +95,20 @@ export class Session extends Changing {
     return this.#conversations.get(id);
   }
 
-  /** Open a room. A public room that is not joined is subscribed to while it is open. */
+  /**
+   * Open a room and subscribe to it. It stays subscribed among the last few that were opened, a public room that is not
+   * joined while it is open.
+   */
   async open(id) {
     this.#leaveOpen();
     this.draftTo = null;
+    this.#recent = [id, ...this.#recent.filter((other) => other !== id)];
+    for (const other of this.#recent.slice(RECENT_ROOMS)) this.#release(other);
     const conversation = this.#conversationOf(id);
     this.rooms.select(id);
     this.changed();
     try {
-      const room = this.rooms.get(id) ?? this.rooms.take(await this.api.room(id));
-      this.connection.follow(id, room.lastSeq);
+      if (!this.rooms.has(id)) this.rooms.take(await this.api.room(id));
       await conversation.load();
     } catch (error) {
       this.tell(error.message, 'error');
@@ -128,8 +121,14 @@ export class Session extends Changing {
     const open = this.rooms.open;
     if (!open) return;
     this.conversation.stopTyping();
-    this.conversation.timeline.trim();
-    if (!open.isMember) this.connection.unfollow(open.id);
+    if (open.isMember) this.conversation.timeline.trim();
+    else this.#release(open.id);
+  }
+
+  /** End the subscription of a room. */
+  #release(id) {
+    this.#recent = this.#recent.filter((other) => other !== id);
+    this.#conversations.get(id)?.release();
   }
 
   /** Close the open room. */
@@ -173,7 +172,7 @@ export class Session extends Changing {
   async leave(id) {
     this.#leaving.add(id);
     const room = await this.api.leave(id).finally(() => this.#leaving.delete(id));
-    this.connection.unfollow(id);
+    this.#release(id);
     if (room.type === 'public') this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
     else this.#drop(id);
     if (this.rooms.openId === id) this.closeRoom();
@@ -186,7 +185,7 @@ export class Session extends Changing {
   }
 
   #drop(id) {
-    this.connection.unfollow(id);
+    this.#release(id);
     this.#conversations.delete(id);
     this.rooms.drop(id);
     this.changed();
@@ -201,7 +200,10 @@ export class Session extends Changing {
       this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
     connection.on('chat:message', (data) => this.#message(data));
     for (const type of CHANGES)
-      connection.on(type, (data) => inRoom(data, (conversation) => conversation.takeChange({ type, data })));
+      connection.on(type, (data) => {
+        this.inbox.change({ type, data });
+        inRoom(data, (conversation) => conversation.takeChange({ type, data }));
+      });
     connection.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
     connection.on('chat:read', (data) => {
       if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);
@@ -213,6 +215,11 @@ export class Session extends Changing {
         rooms.refreshSoon();
       });
     }
+    connection.on('subscribed', (data) => {
+      if (data.channel === 'activity') rooms.greet(data).catch(() => {}); // the next connection retries
+    });
+    connection.on('room:activity', (data) => rooms.active(data.rooms));
+    connection.on('room:unread', (data) => rooms.counted(data) && this.mentions.check(data.chatroomId));
     connection.on('room:presence', ({ chatroomId, activeNow }) => rooms.change(chatroomId, { activeNow }));
     for (const type of ['member:joined', 'member:left']) {
       connection.on(type, ({ chatroomId, userId, user, memberCount }) => {
@@ -220,7 +227,9 @@ export class Session extends Changing {
         rooms.change(chatroomId, { memberCount });
         rooms.refreshSoon();
         if (chatroomId === rooms.openId) membersSoon();
-        if (type === 'member:left' && userId === this.me.userId) this.#removed(chatroomId);
+        if (userId !== this.me.userId) return;
+        if (type === 'member:left') this.#removed(chatroomId);
+        else this.#rejoined(chatroomId);
       });
     }
     connection.on('member:invited', ({ name, by }) => {
@@ -253,16 +262,26 @@ export class Session extends Changing {
   #removed(id) {
     if (this.#leaving.has(id)) return;
     if (this.rooms.get(id)?.type === 'public') this.rooms.change(id, { isMember: false });
-    else this.#gone(id, 'is no longer accessible to you');
+    else {
+      this.#departed.add(id);
+      setTimeout(() => this.#departed.delete(id) && this.#gone(id, 'is no longer accessible to you'), REJOINED_MS);
+    }
   }
 
-  /** The server ended the subscription of a room: a public one may still be read. */
+  #rejoined(id) {
+    this.#departed.delete(id);
+    this.rooms.change(id, { isMember: true });
+  }
+
+  /** The server ended the subscription of a room, or the membership: a public room may still be read. */
   async #ended(id) {
-    if (!this.rooms.has(id)) return;
-    this.connection.unfollow(id);
+    if (!this.rooms.has(id)) this.rooms.drop(id); // its counts
+    if (!this.rooms.has(id) || this.#leaving.has(id) || this.#departed.has(id)) return;
+    const conversation = this.#conversations.get(id);
+    conversation?.release();
     try {
-      const room = this.rooms.take(await this.api.room(id));
-      if (room.isMember || id === this.rooms.openId) this.connection.follow(id, room.lastSeq);
+      this.rooms.take(await this.api.room(id));
+      if (id === this.rooms.openId) await conversation.load();
     } catch (error) {
       if (error.status === 404) this.#gone(id, 'is no longer accessible to you');
     }
@@ -285,7 +304,7 @@ export class Session extends Changing {
   }
 
   #restored() {
-    this.rooms.refreshSoon();
+    this.#refresh();
     this.inbox.load().catch(() => {});
     if (!this.market.symbols.length) this.#load();
     const open = this.conversation; // the live stream replays its gap

@@ -5,7 +5,7 @@
 
 import { Changing } from './changes.js';
 import { dayOf } from './format.js';
-import { changedBy } from './message_model.js';
+import { changedBy, excerptOf, quoteAfter } from './message_model.js';
 
 export const PAGE = 50;
 const KEPT_MAX = 600; // in the DOM; older messages are loaded again on scrolling
@@ -16,6 +16,7 @@ export class Timeline extends Changing {
   #messages = []; // in order of seq, without repeats
   #pending = new Map(); // clientMessageId -> {text, extras, state, atMs, reason}
   #recent = []; // the last changes, oldest first
+  #ownRev = 0; // that of the newest message in a page from the server
   isLoaded = false;
   isDetached = false;
   /** The last entry of the room's log that has arrived live. */
@@ -56,6 +57,11 @@ export class Timeline extends Changing {
     return this.#messages.at(-1) ?? null;
   }
 
+  /** Return an entry of the room's log that the loaded messages include, with all entries before it. */
+  get wholeThroughRev() {
+    return Math.max(this.rev, this.#ownRev);
+  }
+
   /** Return the seq of the last message of a user at or before `seq`, or null. */
   lastOf(userId, seq) {
     return this.#messages.findLast((message) => message.userId === userId && message.seq <= seq)?.seq ?? null;
@@ -82,7 +88,10 @@ export class Timeline extends Changing {
 
   /** Add a page of history, in any order, which was requested when `asOfRev` was the last entry to have arrived. */
   addPage(messages, asOfRev = 0) {
-    for (const message of messages) this.#insert(this.#upToDate(message, asOfRev), true);
+    for (const message of messages) {
+      this.#ownRev = Math.max(this.#ownRev, message.changedRev ?? 0);
+      this.#insert(this.upToDate(message, asOfRev), true);
+    }
     this.isLoaded = true;
     this.changed();
   }
@@ -125,11 +134,39 @@ export class Timeline extends Changing {
     if (this.#recent.length > RECENT_MAX) this.#recent.shift();
     const before = this.#messages;
     this.#messages = before.map((message) => changedBy(message, change, this.me));
-    if (this.#messages.some((message, at) => message !== before[at])) this.changed();
+    const quotes = this.#changeQuotes(change);
+    if (quotes || this.#messages.some((message, at) => message !== before[at])) this.changed();
   }
 
-  /** Add to a message the changes that arrived after it was requested. */
-  #upToDate(message, asOfRev) {
+  /** Change the quotes in messages that are not stored yet. Returns whether there are any. */
+  #changeQuotes(change) {
+    let changed = false;
+    for (const pending of this.#pending.values()) {
+      const { quote } = pending.extras;
+      const after = quote && quoteAfter(quote, change);
+      if (after === quote) continue;
+      pending.extras = { ...pending.extras, quote: after };
+      changed = true;
+    }
+    return changed;
+  }
+
+  /** Return the ids of the messages that messages under way quote. */
+  quotedIds() {
+    return [...this.#pending.values()].flatMap(({ extras }) => extras.quote?.messageId ?? []);
+  }
+
+  /** Take over the text of a message that was loaded again into the quotes of messages under way. */
+  requote({ id, text }) {
+    for (const pending of this.#pending.values()) {
+      const { quote } = pending.extras;
+      if (quote?.messageId === id) pending.extras = { ...pending.extras, quote: { ...quote, text: excerptOf(text) } };
+    }
+    this.changed();
+  }
+
+  /** Return a message with the changes that arrived after entry `asOfRev`, when it was requested. */
+  upToDate(message, asOfRev) {
     const later = this.#recent.filter(({ data }) => data.rev > asOfRev);
     return later.reduce((known, change) => changedBy(known, change, this.me), message);
   }
@@ -148,7 +185,7 @@ export class Timeline extends Changing {
   /** Replace a loaded message by the server's answer. */
   replace(message, asOfRev) {
     if (!this.get(message.id)) return;
-    this.#insert(this.#upToDate(message, asOfRev), true);
+    this.#insert(this.upToDate(message, asOfRev), true);
     this.changed();
   }
 

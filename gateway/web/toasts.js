@@ -6,7 +6,7 @@ import { icon } from './icons.js';
 const SHOWN_MS = { note: 6000, error: 9000, urgent: 12_000 };
 const SHOWN_MAX = 4;
 
-/** Show a note. `kind`: note, error, urgent. */
+/** Show a note. `kind`: note, error, urgent. Returns a function that removes it. */
 export function toast(text, kind = 'note') {
   const toasts = byId('toasts');
   const remove = () => note.remove();
@@ -23,4 +23,5 @@ export function toast(text, kind = 'note') {
   toasts.append(note);
   while (toasts.children.length > SHOWN_MAX) toasts.firstElementChild.remove();
   setTimeout(remove, SHOWN_MS[kind]);
+  return remove;
 }

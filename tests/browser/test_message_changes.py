@@ -8,6 +8,9 @@ import pytest
 from playwright.async_api import Browser, Locator, expect
 
 from tests.support.browser import Visitor
+from tests.support.live_client import RestClient
+
+ADA, BEN = "user_ada_lovelace", "user_ben_carter"
 
 
 class Pair(NamedTuple):
@@ -181,3 +184,79 @@ async def test_mention_is_chosen_by_keyboard_and_highlighted(pair: Pair) -> None
     await expect(ben.page.locator(".message.mentions-me")).to_have_count(1)
     await ben.page.locator("#composer-text").press_sequentially("@ro")
     await expect(ben.page.get_by_role("option", name="everybody")).to_have_count(0)  # a plain member
+
+
+async def test_deleted_text_is_gone_from_reply_bar_search_and_pins(pair: Pair, url: str) -> None:
+    ada, ben = pair
+    for text in ("sell everything", "sell nothing"):
+        await ben.say(text)
+        await ada.sees_message(text)
+        await act(ada, text, "Pin")
+        await act(ada, text, "Reply")
+    await act(ada, "sell everything", "Reply")
+    await expect(ada.page.locator(".compose-text")).to_have_text("sell everything")
+    await ada.page.get_by_role("button", name="Search messages").click()
+    await ada.page.keyboard.type("sell")
+    results = ada.page.get_by_role("dialog", name="Search messages")
+    await expect(results.get_by_role("status")).to_have_text("2 messages")
+    await ben.page.get_by_role("button", name="Pinned messages, 2").click()
+    pins = ben.page.get_by_role("dialog", name="Pinned messages")
+    await expect(pins.locator(".result")).to_have_count(2)
+    await change_elsewhere(url, BEN, "sell nothing", "PATCH", message="sell a little")
+    for listed in (results, pins):
+        await expect(listed.get_by_role("button", name="sell a little")).to_be_visible()
+    await change_elsewhere(url, BEN, "sell everything", "DELETE")
+    await expect(results.get_by_role("status")).to_have_text("1 message")
+    await expect(ada.page.locator(".compose-text")).to_have_text("Message deleted")
+    await expect(pins.locator(".result")).to_have_count(1)
+    for visitor in pair:
+        await expect(visitor.page.get_by_text("sell everything")).to_have_count(0)
+    await results.get_by_role("button", name="Close").click()
+    await ada.say("answered anyway")
+    await expect(message(ada, "answered anyway").locator(".quote-text")).to_have_text("Attachment or deleted message")
+
+
+async def test_deletion_ends_edit_and_confirmation(pair: Pair, url: str) -> None:
+    ada, ben = pair
+    await ben.say("a rumour")
+    await ada.sees_message("a rumour")
+    box = ben.page.locator("#composer-text")
+    await box.fill("half a thought")
+    await act(ben, "a rumour", "Edit")
+    await expect(box).to_have_value("a rumour")
+    await act(ada, "a rumour", "Delete")
+    question = ada.page.get_by_role("dialog", name="Delete this message?")
+    await expect(question).to_contain_text("a rumour")
+    await change_elsewhere(url, BEN, "a rumour", "DELETE")
+    await expect(question).to_have_count(0)
+    await expect(box).to_have_value("half a thought")
+    await expect(ben.page.locator(".compose-bar")).to_be_hidden()
+    for visitor in pair:
+        await expect(visitor.page.get_by_text("a rumour")).to_have_count(0)
+
+
+async def test_deleted_mention_loses_its_text_in_the_bell(pair: Pair, url: str) -> None:
+    ada, ben = pair
+    await ada.page.locator("#composer-text").press_sequentially("@be")
+    await ada.page.keyboard.press("Enter")
+    await ada.page.locator("#composer-text").press_sequentially("buy now")
+    await ada.page.keyboard.press("Enter")
+    await ben.sees_message("@Ben Carter buy now")
+    toast = ben.page.locator(".toast", has_text="buy now")
+    await expect(toast).to_be_visible()
+    await ben.page.locator("#bell").click()
+    notice = ben.page.get_by_role("dialog", name="Notifications").locator(".notice-text").first
+    await expect(notice).to_have_text("@Ben Carter buy now")
+    await change_elsewhere(url, ADA, "buy now", "DELETE")
+    await expect(notice).to_have_text("Attachment or deleted message")
+    await expect(toast).to_have_count(0)
+    await expect(ben.page.get_by_text("buy now")).to_have_count(0)
+
+
+async def change_elsewhere(url: str, user_id: str, text: str, method: str, **body: str) -> None:
+    """Edit or delete a message of the most recently active room, as its author may on another device."""
+    author = RestClient(url, user_id)
+    [room] = await author.data("GET", "/v1/chatrooms?limit=1")
+    path = f"/v1/chatrooms/{room['id']}/messages"
+    [found] = [message["id"] for message in await author.data("GET", path) if text in message["message"]]
+    await author.data(method, f"{path}/{found}", json=body)

@@ -10,6 +10,7 @@ const WEB = '../../../../../gateway/web';
 const { Timeline } = await import(`${WEB}/timeline.js`);
 const { Conversation } = await import(`${WEB}/conversation.js`);
 const { Draft } = await import(`${WEB}/draft.js`);
+const { Inbox } = await import(`${WEB}/inbox.js`);
 const { changedBy, messageOf } = await import(`${WEB}/message_model.js`);
 const { addressesIn, mentionsIn, partsOf } = await import(`${WEB}/message_text.js`);
 const { matching, mentionBefore } = await import(`${WEB}/mention_list.js`);
@@ -44,10 +45,12 @@ const timelineOf = (...messages) => {
   return timeline;
 };
 
-test('edit replaces the text, keeps mentions unless given, and is applied once', () => {
+test('edit replaces text and mentions, and is applied once', () => {
   const message = messageOf(raw(1, { mentions: ['ben'] }));
   const once = changedBy(message, edit(5, 1, 'new'), 'me');
-  assert.deepEqual([once.text, once.editedAtMs, once.mentions], ['new', Date.parse(T0), ['ben']]);
+  assert.deepEqual([once.text, once.editedAtMs, once.mentions], ['new', Date.parse(T0), []]);
+  const named = change('updated', 6, 1, { userId: 'ada', message: '@Cy', editedAt: T0, mentions: ['cy'] });
+  assert.deepEqual(changedBy(once, named, 'me').mentions, ['cy']);
   assert.equal(changedBy(once, edit(5, 1, 'repeated'), 'me'), once);
   assert.equal(changedBy(once, edit(4, 1, 'older'), 'me'), once);
   assert.equal(message.text, 'text 1');
@@ -127,10 +130,11 @@ function conversationOf(answers) {
     pins: async () => answers.pins ?? [],
     members: async () => ({ data: [], pagination: { total: 0 } }),
   };
+  const connection = { follow: (...call) => answers.followed?.push(call), unfollow: () => {} };
   const people = { learn: () => {}, seen: () => {} };
   const room = { id: 'room_1', isMember: true, lastSeq: 1, readSeq: 1 };
   const rooms = { get: () => room, unread: () => 0, change: () => {}, openId: 'room_1' };
-  return new Conversation('room_1', { api, connection: {}, people, rooms, me: 'me' });
+  return new Conversation('room_1', { api, connection, people, rooms, me: 'me' });
 }
 
 test('reaction without its users makes the page read the message again', async () => {
@@ -247,4 +251,71 @@ test('rights follow roles, authors and age', () => {
   assert.equal(as('creator', 'member', true), false);
   assert.equal(mayDelete({ ...mine, deletedAtMs: 1 }, 'me', { role: 'creator' }), false);
   assert.deepEqual([mayPin({ role: 'member' }), mayPin({ role: 'member', isDirect: true })], [false, true]);
+});
+
+test('deletion empties the reply of a draft, ends the edit, and empties quotes of messages under way', () => {
+  const draft = new Draft();
+  draft.reply(messageOf(raw(1)));
+  draft.take(edit(5, 1, 'new'));
+  assert.equal(draft.replyTo.text, 'new');
+  draft.take(deletion(6, 1));
+  assert.deepEqual([draft.replyTo.text, draft.replyTo.deletedAtMs], ['', Date.parse(T0)]);
+  draft.text = 'half a thought';
+  draft.edit(messageOf(raw(2)));
+  draft.take(deletion(7, 2));
+  assert.deepEqual([draft.text, draft.editing], ['half a thought', null]);
+  const timeline = timelineOf(raw(1));
+  timeline.sending('c1', 'answer', { quote: { messageId: 'msg_1', userId: 'ada', text: 'text 1', rev: 1 } });
+  timeline.change(deletion(8, 1));
+  assert.equal(timeline.pendingOf('c1').extras.quote.text, '');
+});
+
+test('list of pins that was requested before changes shows them', async () => {
+  const pins = [1, 2].map((seq) => ({ message: raw(seq), by: 'ada', at: T0 }));
+  const conversation = conversationOf({ messages: [raw(1), raw(2)], pins });
+  const loading = conversation.pins.load();
+  conversation.takeChange(deletion(5, 1));
+  conversation.takeChange(edit(6, 2, 'new'));
+  await loading;
+  assert.deepEqual(conversation.pins.entries.map(({ message }) => message.text), ['new']);
+  conversation.takeChange(edit(7, 2, 'newer'));
+  assert.equal(conversation.pins.entries[0].message.text, 'newer');
+});
+
+test('mention follows its message, also when the inbox is loaded again before the server has erased it', async () => {
+  const data = { type: 'mention', chatroomId: 'room_1', messageId: 'msg_1' };
+  const stored = { id: 'n1', type: 'notification:new', createdAt: T0, title: 'Ada', message: 'text 1', data };
+  const inbox = new Inbox({ notifications: async () => ({ data: [stored] }), unreadCount: async () => 1 });
+  inbox.take({ ...data, id: 'n1', title: 'Ada', message: 'text 1' });
+  inbox.change(edit(5, 1, 'é'.repeat(300)));
+  assert.equal(inbox.get('n1').message, 'é'.repeat(200));
+  inbox.change(deletion(6, 1));
+  assert.equal(inbox.get('n1').message, '');
+  await inbox.load();
+  assert.deepEqual([inbox.get('n1').message, inbox.get('n1').roomId], ['', 'room_1']);
+});
+
+test('opened room is subscribed to from its newest message, and drops its messages when it is released', async () => {
+  const answers = { messages: [raw(1), raw(2, { rev: 7 })], followed: [] };
+  const conversation = conversationOf(answers);
+  await conversation.load();
+  assert.deepEqual(answers.followed, [['room_1', 7]]);
+  conversation.draft.reply(conversation.timeline.at(1));
+  conversation.takeChange(deletion(9, 2));
+  conversation.release();
+  assert.deepEqual([conversation.timeline.length, conversation.timeline.isLoaded], [0, false]);
+  const tombstone = raw(1, { message: '', deletedAt: T0, deletedBy: 'mod' });
+  Object.assign(answers, { messages: [tombstone], message: tombstone });
+  await conversation.load();
+  assert.deepEqual(answers.followed.at(-1), ['room_1', 9]);
+  assert.deepEqual([conversation.timeline.at(1).text, conversation.draft.replyTo.text], ['', '']);
+});
+
+test('room that is released while its messages load is not subscribed to', async () => {
+  const answers = { messages: [raw(1)], followed: [] };
+  const conversation = conversationOf(answers);
+  const loading = conversation.load();
+  conversation.release();
+  await loading;
+  assert.deepEqual([answers.followed, conversation.timeline.length], [[], 0]);
 });
