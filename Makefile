@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt token bench-market history chaos chaos-drain rolling soak chaos-chat broker tools moved
 
@@ -17,7 +17,7 @@ run: $(VENV)/.runs $(if $(AMQP_URL),,broker) ## start the whole system here: bro
 	@exec $(BIN)/python -m deploy.local run
 
 # All tests run in parallel processes, each with its own broker and database, files in order.
-test: $(VENV)/.installed broker tools ## run the tests in WORKERS=3 processes; TESTS=tests/unit/gateway/fanout/test_hub.py selects some, in one; ARGS='-x -k name' goes to pytest
+test: $(VENV)/.installed broker tools ## run the tests in WORKERS=2 processes; TESTS=tests/unit/gateway/fanout/test_hub.py selects some, in one; ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(if $(filter tests,$(TESTS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 .PHONY: test-long
