@@ -18,11 +18,13 @@ def background(tasks: asyncio.TaskGroup) -> Iterator[Spawn]:
     is_open = True
 
     def spawn(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        if not is_open:  # the group may have ended
+            late = asyncio.get_running_loop().create_task(work)
+            late.cancel()
+            return late
         task = tasks.create_task(work)
         running.add(task)
         task.add_done_callback(running.discard)
-        if not is_open:
-            task.cancel()
         return task
 
     try:

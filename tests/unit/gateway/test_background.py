@@ -24,3 +24,12 @@ async def test_task_started_after_the_context_is_cancelled() -> None:
         task = spawn(asyncio.sleep(60))
         await asyncio.wait([task])
         assert task.cancelled()
+
+
+async def test_task_started_after_the_end_of_its_group_is_cancelled() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        with background(tasks) as spawn:
+            pass
+    late = spawn(asyncio.sleep(60))
+    await asyncio.wait([late])
+    assert late.cancelled()
