@@ -51,7 +51,7 @@ class Leases:
         """Return whether a silent replica is gone: the broker does not have its queue, or its lease is over."""
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
-                if await self._bus.is_gone(queue):
+                if await self._bus.queues.is_gone(queue):
                     return True
             age_s = await self._store.lease_age_s(node)
         except (Unavailable, TimeoutError) as error:

@@ -243,7 +243,7 @@ async def delete_old_queues(bus: Bus) -> None:
     waiting = list(OLD_QUEUES)
     while waiting:
         try:
-            await bus.delete_queue(waiting[-1])
+            await bus.queues.delete(waiting[-1])
             waiting.pop()
         except Unavailable as error:
             log.warning("old_queue_not_deleted", queue=waiting[-1], reason=str(error))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.bus.amqp import DeadLetter
+from shared.bus.broker_connection import DeadLetter
 from shared.bus.bus import Bus
 from shared.bus.events import decode_event
 from shared.bus.topology import EVENTS
@@ -34,7 +34,7 @@ async def list_dead_letters(amqp_url: str) -> list[DeadLetter]:
         found.append(letter)
         return False
 
-    await _on_bus(amqp_url, lambda bus: bus.dead_letters(look))
+    await _on_bus(amqp_url, lambda bus: bus.queues.dead_letters(look))
     return found
 
 
@@ -51,12 +51,12 @@ async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLette
         async def settle(letter: DeadLetter) -> bool:
             nonlocal seen, replayed
             seen += 1
-            if not letter.queue or not is_chosen(seen, letter) or not await bus.replay(letter):
+            if not letter.queue or not is_chosen(seen, letter) or not await bus.queues.replay(letter):
                 return False
             replayed += 1
             return True
 
-        await bus.dead_letters(settle)
+        await bus.queues.dead_letters(settle)
 
     await _on_bus(amqp_url, work)
     return replayed

@@ -8,10 +8,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
-from shared.bus.amqp import CONNECTION_LOST_ERRORS, BrokerConnection
+from shared.bus.amqp import CONNECTION_LOST_ERRORS
 from shared.bus.batching import LineBatcher, Parcel
+from shared.bus.broker_connection import BrokerConnection
 from shared.bus.confirms import Confirm
 from shared.errors import Unavailable
 from shared.telemetry import metrics
@@ -24,14 +25,24 @@ GATHERED_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_EXCHANGE = "default"  # the label of the exchange without a name
 
 
+class Linked(Protocol):
+    """The part of `KeptConnection` that sending needs."""
+
+    @property
+    def link(self) -> BrokerConnection | None:
+        """Return the connection, or None while there is none."""
+
+
 class LineSender:
-    """The confirmed sending of one bus. `link` is the connection while there is one.
+    """The confirmed sending of one bus.
 
     `on_failed` takes the ids of commands that did not reach the broker, and the reason.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup, on_failed: Callable[[Iterable[str], str], None]) -> None:
-        self.link: BrokerConnection | None = None
+    def __init__(
+        self, connection: Linked, tasks: asyncio.TaskGroup, on_failed: Callable[[Iterable[str], str], None]
+    ) -> None:
+        self._connection = connection
         self._tasks = tasks
         self._on_failed = on_failed
         self._batcher: LineBatcher[Destination, Confirm] = LineBatcher(GATHERED_MAX_BYTES)
@@ -47,7 +58,7 @@ class LineSender:
 
     def gather(self, destination: Destination, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
         """Add a line to the next body for its destination, and return the body's confirm."""
-        if self.link is None:
+        if self._connection.link is None:
             return Confirm.failed("the broker is not connected")
         if self._in_flight and self._is_stalled(destination):
             return Confirm.failed("the broker confirms nothing for this destination")
@@ -68,11 +79,11 @@ class LineSender:
 
     async def publish_confirmed(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
         """Publish a body; `properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
-        if self.link is None:
+        if (link := self._connection.link) is None:
             raise Unavailable("the broker is not connected")
         started_s = time.perf_counter()
         try:
-            await self.link.publish(exchange, key, body, **properties)
+            await link.publish(exchange, key, body, **properties)
         except CONNECTION_LOST_ERRORS as error:
             metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
             raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error

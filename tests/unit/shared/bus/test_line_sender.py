@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from shared.bus import line_sender
-from shared.bus.amqp import BrokerConnection
 from shared.bus.batching import BATCH_MAX_BYTES
-from shared.bus.line_sender import Destination, LineSender
+from shared.bus.line_sender import Destination, LineSender, Linked
 from shared.errors import Unavailable
 
 STUCK: Destination = ("", "stuck", None)
@@ -37,8 +37,8 @@ class StubbedSender:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self.link = LinkStub()
         self.failed: list[str] = []
-        self.sender = LineSender(tasks, lambda ids, _: self.failed.extend(ids))
-        self.sender.link = cast(BrokerConnection, self.link)
+        connection = cast(Linked, SimpleNamespace(link=self.link))
+        self.sender = LineSender(connection, tasks, lambda ids, _: self.failed.extend(ids))
 
     def send(self, destination: Destination, line: bytes) -> "asyncio.Future[None]":
         return self.sender.gather(destination, destination[1] or "d.1", line).done

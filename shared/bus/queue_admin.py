@@ -1,0 +1,51 @@
+"""Operations on queues that are no part of the traffic: probing, measuring, deleting, and the dead letters."""
+
+from collections.abc import Awaitable, Callable
+
+from shared.bus.broker_connection import DeadLetter, NoQueueError
+from shared.bus.kept_connection import KeptConnection
+from shared.bus.topology import DEAD_LETTERS
+
+
+class QueueAdmin:
+    """Administers the queues of the broker. Each method raises Unavailable when the broker cannot be reached."""
+
+    def __init__(self, connection: KeptConnection) -> None:
+        self._connection = connection
+
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer in time."""
+        async with self._connection.reaching("probe") as link:
+            return await link.is_gone(queue)
+
+    async def delete(self, queue: str) -> None:
+        """Delete a durable queue of an earlier version with its contents."""
+        async with self._connection.reaching("delete") as link:
+            await link.delete(queue)
+
+    async def depth(self, queue: str) -> int:
+        """Return the number of messages that wait in a queue."""
+        async with self._connection.reaching("measure") as link:
+            return await link.depth(queue)
+
+    async def restore_dead_letters(self) -> None:
+        """Declare `realtime.dead` again if somebody deleted it: it has no consumer for the broker to notify."""
+        async with self._connection.reaching("declare") as link:
+            await link.declare(DEAD_LETTERS)
+
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Return a dead letter to its queue; return False if there is no such queue."""
+        async with self._connection.reaching("replay") as link:
+            try:
+                await link.publish("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+            except NoQueueError:
+                return False
+        return True
+
+    async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
+        """Show each dead letter to `settle`, oldest first, and remove those for which it returns True.
+
+        Returns the number of dead letters at the start; later ones are not shown.
+        """
+        async with self._connection.reaching("read the dead letters", None) as link:
+            return await link.dead_letters(settle)
