@@ -7,7 +7,8 @@ Read in this order:
 - `socket`, `connections`, `due_wheel`: one socket, and all sockets of the process;
 - `frame_reader`, `websocket`: the frames of one connection, in order, and its end;
 - `handshake`, `endpoint`: the upgrade, and the dispatch of frames to `authentication` and `requests`;
-- `subscriptions`, `missed_items`: subscribe and unsubscribe; the items that a resuming socket missed;
+- `subscriptions`, `attempts`, `missed_items`: subscribe and unsubscribe; the undoing of an attempt that failed; the
+  items that a resuming socket missed;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
 - `presence`: the users connected here, reported to chat_service;

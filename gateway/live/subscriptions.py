@@ -1,8 +1,7 @@
 """Subscriptions of sockets: check access, answer, replay missed items, unsubscribe."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from typing import assert_never
 
 import msgspec
@@ -16,6 +15,7 @@ from gateway.fanout.lane import send
 from gateway.fanout.membership import ChannelMembership, farewell_of
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.wire import text_frame
+from gateway.live.attempts import Attempts
 from gateway.live.missed_items import InboxAnswer, MissedItems, RoomAnswer
 from gateway.live.socket import Socket
 from shared.bus.delivery import (
@@ -27,7 +27,7 @@ from shared.bus.delivery import (
     market_channel,
     room_channel,
 )
-from shared.errors import RETRYABLE, ErrorCode, Refusal, Unavailable
+from shared.errors import ErrorCode, Refusal
 from shared.protocol.client_frames import (
     ActivityTarget,
     ChatroomTarget,
@@ -65,6 +65,7 @@ class Subscriptions:
         self._backend = backend
         self._hub = hub
         self._membership = membership
+        self._attempts = Attempts(hub, membership)
         self._missed_items = missed_items
         self._activity = activity
 
@@ -100,56 +101,10 @@ class Subscriptions:
                     return  # the attempt itself answers with the refusal
                 self._hub.join(socket, name)
 
-    @asynccontextmanager
-    async def _attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:
-        """Reserve a subscription, counted by its first channel, and join its channels. Undo both on failure."""
-        counted = "" if isinstance(target, MarketTarget) else names[0]
-        socket.session.reserve(target, counted)
-        try:
-            yield await self._membership.join_all(socket, names)
-        except BaseException as error:
-            self._roll_back(socket, target, names, error)
-            raise
-        finally:
-            socket.session.release(counted)
-
-    def _roll_back(self, socket: Socket, target: Target, names: list[str], error: BaseException) -> None:
-        """End an attempt that failed; an earlier subscription continues if the worker was only unavailable."""
-        match target:
-            case MarketTarget():
-                for name, symbol in zip(names, dict.fromkeys(target.symbols), strict=True):
-                    self._restore_prices(socket, name, symbol)
-            case NotificationsTarget():
-                self._end_attempt(socket, names[0], error)
-                if names[0] not in socket.session.subscriptions:
-                    self._leave(socket, ALL_CHANNEL)
-            case ActivityTarget():
-                pass  # it joins no channel
-            case ChatroomTarget() | CommunityTarget():
-                self._end_attempt(socket, names[0], error)
-            case _:
-                assert_never(target)
-
-    def _restore_prices(self, socket: Socket, name: str, symbol: str) -> None:
-        rate = socket.session.symbols.get(symbol)
-        channel = self._hub.channels.get(name)
-        if rate is None or channel is None:
-            self._leave(socket, name)
-        else:
-            channel.go_live_prices(socket, rate, _now_s())
-
-    def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
-        may_succeed_later = isinstance(error, Unavailable) or (isinstance(error, Refusal) and error.code in RETRYABLE)
-        channel = self._hub.channels.get(name)
-        if not may_succeed_later or channel is None:
-            self._leave(socket, name)
-        elif not channel.resume(socket, _now_s()):
-            channel.linger(socket, _now_s())
-
     async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
         name = room_channel(target.chatroom_id)
         with ExitStack() as held:
-            async with self._attempt(socket, target, [name]) as [channel]:
+            async with self._attempts.attempt(socket, target, [name]) as [channel]:
                 answer = await self._missed_items.of_room(socket, target, channel, held)
                 while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
                     held.close()
@@ -179,7 +134,7 @@ class Subscriptions:
             raise Refusal(ErrorCode.FORBIDDEN, "these are another user's notifications")
         name = inbox_channel(caller.user_id)
         with ExitStack() as held:
-            async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
+            async with self._attempts.attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
                 answer = await self._missed_items.of_inbox(socket, target, held)
             self._answer_inbox(socket, target, inbox, answer, id)
             held.pop_all()  # the socket releases it
@@ -201,7 +156,7 @@ class Subscriptions:
         asked = list(dict.fromkeys(target.symbols))
         symbols = list(filter(is_symbol, asked))
         target = msgspec.structs.replace(target, symbols=symbols)
-        async with self._attempt(socket, target, [market_channel(symbol) for symbol in symbols]) as joined:
+        async with self._attempts.attempt(socket, target, [market_channel(symbol) for symbol in symbols]) as joined:
             channels = dict(zip(symbols, joined, strict=True))
             unseen = [symbol for symbol, channel in channels.items() if channel.prices.newest is None]
             unknown = set(await fetch_prices(self._backend, self._hub, unseen)) if unseen else set()
@@ -209,7 +164,7 @@ class Subscriptions:
         data = MarketSubscribedData(symbols=list(known), unknown=[symbol for symbol in asked if symbol not in known])
         socket.send(frame("subscribed", data, id))
         for symbol in unknown:
-            self._leave(socket, market_channel(symbol))
+            self._attempts.leave(socket, market_channel(symbol))
         for symbol in known:
             newest = channels[symbol].go_live_prices(socket, target.max_rate, _now_s())
             if newest is not None:
@@ -222,7 +177,7 @@ class Subscriptions:
         if allowed is not None and target.community_id not in allowed:
             raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
         name = community_channel(target.community_id)
-        async with self._attempt(socket, target, [name]) as [channel]:
+        async with self._attempts.attempt(socket, target, [name]) as [channel]:
             pass  # the token is enough for access
         answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
         if not channel.go_live_unordered(socket, [text_frame(answer)]):
@@ -272,7 +227,7 @@ class Subscriptions:
             case _:
                 assert_never(target)
         for name in names:
-            self._leave(socket, name)
+            self._attempts.leave(socket, name)
         socket.send(frame("unsubscribed", data, id))
 
     def end_communities(self, socket: Socket) -> None:
@@ -301,10 +256,6 @@ class Subscriptions:
         """End all subscriptions of a closed socket."""
         self._membership.forget(socket)
         self._activity.forget(socket)
-
-    def _leave(self, socket: Socket, name: str) -> None:
-        socket.unsubscribed(name)
-        self._membership.leave(socket, name)
 
 
 def _now_s() -> float:

@@ -25,17 +25,18 @@ retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: a gap to l
 ({channel, …, code, message}). Requests raise RequestFailed, whose `code` is a code of the protocol. See
 docs/client-guide.md.
 
-Read `client` (the shell) with `options`, `events` and `status`, then `core` (requests and frames) and its `actions`,
+Read `client` and `shell` with `options`, `events` and `status`, then `core` (requests and frames) and its `actions`,
 `link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication),
 `cursor` (positions) and `requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
 """
 
 from realtime_client.actions import TokenReason
-from realtime_client.client import RealtimeClient, TokenSource
+from realtime_client.client import RealtimeClient
 from realtime_client.events import Event, EventsOverflow
 from realtime_client.options import ClientOptions
 from realtime_client.protocol import FieldError
 from realtime_client.requests import RequestFailed
+from realtime_client.shell import TokenSource
 from realtime_client.status import State, Stats
 
 __all__ = [
