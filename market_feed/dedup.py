@@ -91,6 +91,11 @@ class ProcessedFilter:
             bits[place >> 3] |= 1 << (place & 7)
             place += step
 
+    def add_all(self, keys: Iterable[bytes], day: int) -> None:
+        """Note keys of one day."""
+        for key in keys:
+            self.add(key, day)
+
     def may_hold(self, key: bytes) -> bool:
         """Return False if the key is certainly not in the index."""
         if not self.is_complete:

@@ -69,7 +69,7 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
         now_ms,
     )
     server = QueryServer(bus, AnyNotifierRequest, mongo.failing_fast(handler.answer))
-    bus.on_disconnected += [inboxes.forget, watcher.forget]
+    bus.on_disconnected.extend([inboxes.forget, watcher.forget])
     bus.on_connected.append(watcher.reconnected)
     event_consumer = EventConsumer(events, inboxes, bus, now_ms)
     revocation_consumer = RevocationConsumer(events, revocations, bus, now_ms)

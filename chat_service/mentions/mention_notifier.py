@@ -133,19 +133,25 @@ class MentionNotifier:
         for _ in range(CONFLICTS_MAX):
             before = await self._sent.sent(left)
             for some in chunks(list(left), AT_ONCE):
-                found = await asyncio.gather(
-                    *(
-                        self._within_rate_of(user_id, before.get(user_id, SentMentions()), left[user_id])
-                        for user_id in some
-                    )
-                )
-                for user_id, ids in zip(some, found, strict=True):
-                    if ids is not None:
-                        passed |= ids
-                        del left[user_id]
+                decided = await self._decide_some({user_id: left[user_id] for user_id in some}, before)
+                passed.update(*decided.values())
+                for user_id in decided:
+                    del left[user_id]
             if not left:
                 return passed
         raise Unavailable("the sent mentions of a sender keep changing")
+
+    async def _decide_some(
+        self, asked: Mapping[str, Sequence[Asked]], before: Mapping[str, SentMentions]
+    ) -> dict[str, set[str]]:
+        """Return the ids within the rate of each sender but those whose sent mentions changed after the read."""
+        found = await asyncio.gather(
+            *(
+                self._within_rate_of(user_id, before.get(user_id, SentMentions()), events)
+                for user_id, events in asked.items()
+            )
+        )
+        return {user_id: ids for user_id, ids in zip(asked, found, strict=True) if ids is not None}
 
     async def _within_rate_of(self, user_id: str, before: SentMentions, asked: Sequence[Asked]) -> set[str] | None:
         """Return the ids within the rate, once on disk; None if the sent mentions changed after the read."""

@@ -1,6 +1,7 @@
 """Partitions: one replica owns the rooms of a partition and carries out their commands.
 
-- `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: the assignment of partitions to replicas;
+- `rendezvous`, `ownership` (pure), `owner_store`, `running_partitions`, `owned_partitions`: the assignment of
+  partitions to replicas;
 - `hand_overs`, `leases`, `claimed_repair`: the next owner of a partition; whether a replica is gone; repair of the
   records of claimed partitions;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;

@@ -20,13 +20,14 @@ from chat_service.partitions.commit_path import Services
 from chat_service.partitions.hand_overs import HandOvers
 from chat_service.partitions.leases import Leases
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
+from chat_service.partitions.ownership import BEAT_MS, Claim, HandOver, OwnerRecord, Probe, ReplicaView
 from chat_service.partitions.partition import Partition
+from chat_service.partitions.running_partitions import RunningPartitions
 from chat_service.storage.repair import Repair
 from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
-from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
+from shared.bus.topology import BEATS, OWNER_QUEUE
 from shared.commands.body import decode_body
 from shared.commands.broadcasts import Broadcast, GatewayBeat, ProfileUpdated, ReplicaBeat
 from shared.encoding import to_json
@@ -38,7 +39,6 @@ log = logs.get(__name__)
 
 STALL_MS = 1_000
 TICK_S = BEAT_MS / 1000
-WRITE_BEHIND_S = 0.5
 REFRESH_S = 5.0
 
 
@@ -65,10 +65,9 @@ class OwnedPartitions:
         follow_broadcasts(bus, self._on_broadcast)
         self.replicas = replicas
         self._ages = CommandAges()
-        self._partitions: dict[int, Partition] = {}
+        self._running = RunningPartitions()
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
         self._ticked_at_ms = self._now_ms()
-        metrics.CACHED_ROOMS.set_function(lambda: sum(one.cached_rooms for one in self._partitions.values()))
         self._is_leaving = False
         self._tasks = asyncio.TaskGroup()
         bus.on_disconnected.append(self._on_disconnected)
@@ -84,11 +83,8 @@ class OwnedPartitions:
 
     def _on_disconnected(self) -> None:
         """Abandon all partitions: queue and answers are lost with the connection. The log is the truth."""
-        for partition in self._partitions.values():
-            partition.abandon()
-        self._partitions.clear()
+        self._running.abandon_all()
         self._hand_overs.forget()
-        self._measure()
 
     async def _refresh(self) -> None:
         try:
@@ -110,7 +106,7 @@ class OwnedPartitions:
             return
         now_ms = self._now_ms()
         age_ms = self._ages.age_ms(head.gateway, head.sent_at_monotonic_ms, now_ms)
-        partition = self._partitions.get(head.partition)
+        partition = self._running.get(head.partition)
         if partition is None or partition.term != head.term or age_ms is None or self._is_leaving:
             self._bus.send_deliveries([moved_delivery(head)], [head.reply_to])
             return
@@ -135,11 +131,7 @@ class OwnedPartitions:
             self.replicas.beat(beat.node, beat.queue, beat.terms, now_ms)
         for moved in beat.handed_over:
             self.replicas.learn(moved.partition, OwnerRecord(moved.node, moved.queue, moved.term))
-        for number, partition in list(self._partitions.items()):
-            if self.replicas.owners.get(number, NO_OWNER).term > partition.term:
-                log.info("partition_lost", partition=number)
-                partition.abandon()
-                del self._partitions[number]
+        self._running.abandon_lost({number: owner.term for number, owner in self.replicas.owners.items()})
         self._adopt()
 
     def _has_stalled(self) -> bool:
@@ -154,8 +146,8 @@ class OwnedPartitions:
                 self._tasks.create_task(work)
                 for work in (
                     self._leases.renew(),
-                    self._write_behind(),
-                    self._repair.run(self._terms, self._bus.send_deliveries),
+                    self._services.records.run(),
+                    self._repair.run(self._running.terms, self._bus.send_deliveries),
                     self._refresh_periodically(),
                 )
             ]
@@ -175,7 +167,7 @@ class OwnedPartitions:
         self._beat()
         is_unavailable = self._is_database_unavailable()
         announcements: list[Delivery] = []
-        for partition in self._partitions.values():
+        for partition in self._running:
             announcements += partition.announcements()
             if is_unavailable:
                 partition.refuse_waiting()
@@ -202,7 +194,7 @@ class OwnedPartitions:
         beat = ReplicaBeat(
             node=self._bus.name,
             queue=self._queue.name,
-            terms=self._terms(),
+            terms=self._running.terms(),
             handed_over=self._hand_overs.announced(),
             is_leaving=self._is_leaving,
             database_ms=self._services.clock_ms(),
@@ -234,29 +226,20 @@ class OwnedPartitions:
             return
         for number, owned in self.replicas.owners.items():
             is_mine = owned.queue == self._queue.name and owned.node == self._bus.name
-            if is_mine and not self._hand_overs.is_under_way(number):
+            if is_mine and not self._hand_overs.is_under_way(number) and self._running.is_new(number, owned.term):
                 self._begin(number, owned.term)
-        self._measure()
 
     def _begin(self, number: int, term: int) -> None:
-        """Start a partition, unless it already runs under this term."""
-        before = self._partitions.get(number)
-        if before is not None and before.term >= term:
-            return
-        if before is not None:
-            before.abandon()
         log.info("partition_owned", node=self._bus.name, partition=number, term=term)
-        self._partitions[number] = partition = Partition(number, term, self._services, self._check_term)
+        partition = Partition(number, term, self._services, self._check_term)
+        self._running.add(partition)
         self._tasks.create_task(partition.run())
         self._repair.claimed(number)
         self._beat()
 
-    def _terms(self) -> dict[int, int]:
-        return {number: partition.term for number, partition in self._partitions.items()}
-
     def repaired_terms(self) -> dict[int, int]:
         """Return the terms of the owned partitions whose records were repaired under them."""
-        return self._repair.repaired(self._terms())
+        return self._repair.repaired(self._running.terms())
 
     async def _check_term(self, number: int, term: int) -> None:
         """Raise StaleOwner if a majority knows a newer owner. Raises Unavailable."""
@@ -266,12 +249,11 @@ class OwnedPartitions:
             raise StaleOwner(f"partition {number} has an owner of a newer term")
 
     async def _hand_over(self, number: int, node: str, queue: str) -> None:
-        partition = self._partitions.pop(number, None)
+        partition = self._running.take(number)
         if partition is None:
             return
         await self._hand_overs.hand_over(partition, node, queue)
         self._beat()
-        self._measure()
 
     async def _probe(self, node: str, queue: str) -> None:
         """Treat a silent replica's queue as gone if the broker does not have it, or if its lease is over."""
@@ -284,11 +266,10 @@ class OwnedPartitions:
         """Finish the work in progress, and hand every partition over to its best live replica."""
         self._is_leaving = True
         self._beat()
-        leaving = list(self._partitions.items())
-        self._partitions.clear()
-        await asyncio.gather(*(partition.stop() for _, partition in leaving))
-        for number, partition in leaving:
-            node = self.replicas.successor_of(number, self._now_ms())
+        leaving = self._running.take_all()
+        await asyncio.gather(*(partition.stop() for partition in leaving))
+        for partition in leaving:
+            node = self.replicas.successor_of(partition.number, self._now_ms())
             queue = None if node is None else self.replicas.queue_of(node)
             await self._hand_overs.transfer(partition, node or "", queue or "")
             self._beat()
@@ -297,30 +278,20 @@ class OwnedPartitions:
 
     # In the background ----------------------------------------------------------------------------------------------
 
-    async def _write_behind(self) -> None:
-        while True:
-            await until_next(WRITE_BEHIND_S)
-            await self._services.records.write_due()
-
     async def _refresh_periodically(self) -> None:
         while True:
             await until_next(REFRESH_S)
             await self._refresh()
             self._adopt()
 
-    # Readiness and metrics ------------------------------------------------------------------------------------------
+    # Readiness ------------------------------------------------------------------------------------------------------
 
     async def readiness(self) -> str | None:
         """Return None while every partition of this replica's share is owned by it, else the reason."""
         if not self._bus.is_connected:
             return "partitions: the broker is not connected"
-        missing = sorted(self.replicas.share(self._now_ms()) - self._partitions.keys())
+        missing = sorted(self.replicas.share(self._now_ms()) - self._running.terms().keys())
         return f"partitions: not owned yet: {', '.join(map(str, missing))}" if missing else None
-
-    def _measure(self) -> None:
-        metrics.PARTITIONS.set(len(self._partitions))
-        for number in range(PARTITIONS):
-            metrics.PARTITION_OWNED.labels(str(number)).set(number in self._partitions)
 
     def _now_ms(self) -> int:
         return self._services.monotonic_ms()

@@ -9,8 +9,11 @@ from shared.bus import topology
 from shared.errors import Unavailable
 from shared.mongo import chunks
 from shared.telemetry import logs
+from shared.waiting import until_next
 
 log = logs.get(__name__)
+
+INTERVAL_S = 0.5
 
 
 class RecordWriter:
@@ -42,6 +45,12 @@ class RecordWriter:
         except Unavailable as error:
             self._behind.release_claims(room_ids)
             log.warning("rooms_not_marked_active", reason=str(error), rooms=len(room_ids))
+
+    async def run(self) -> None:
+        """Write what is due, twice a second, until cancelled."""
+        while True:
+            await until_next(INTERVAL_S)
+            await self.write_due()
 
     async def write_due(self) -> None:
         """Write the changes that are 5 s old. On a failure, retry them later."""

@@ -6,7 +6,7 @@ lower, and after everything else that the entry changes, so the memberships are 
 
 import asyncio
 from collections.abc import Collection, Sequence
-from itertools import islice
+from itertools import islice, product
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
@@ -146,12 +146,11 @@ class RoomStore(MemberStore):
         with_message: Document = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
         with_change: Document = {"changedAtMs": {"$gte": at_ms}}
         found: dict[str, Document] = {}  # by id: the two users of a room may be in different pieces
-        for some in chunks(list(user_ids), DOCUMENTS_MAX):
-            for indexed in (with_message, with_change):
-                chosen = narrowed(indexed, {"direct": {"$in": some}})
-                with translated():
-                    for document in await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None):
-                        found[document["_id"]] = document
+        for some, indexed in product(chunks(list(user_ids), DOCUMENTS_MAX), (with_message, with_change)):
+            chosen = narrowed(indexed, {"direct": {"$in": some}})
+            with translated():
+                documents = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
+            found.update((document["_id"], document) for document in documents)
         return [to_room(document) for document in islice(found.values(), limit)]
 
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:

@@ -35,7 +35,7 @@ async def test_nothing_is_lost_while_dead_letter_queue_is_deleted(
 
         assert not await is_stored()
         await until_async(is_stored, bool, 2 * MEASURE_INTERVAL_S)
-        await bus.dead_letters(settle)
+        await bus.queues.dead_letters(settle)
     assert found == [body]
 
 

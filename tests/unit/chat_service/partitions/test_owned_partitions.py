@@ -91,7 +91,7 @@ class RunningOwner:
         """Read the records, as the owner does periodically; return its partitions and their terms."""
         await self.owner._refresh()
         self.owner._adopt()
-        return {number: partition.term for number, partition in self.owner._partitions.items()}
+        return self.owner._running.terms()
 
 
 @pytest.fixture
@@ -124,7 +124,8 @@ async def test_newer_term_replaces_older_one(running: RunningOwner) -> None:
     await running.broker.connect()
     running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1)}
     await running.refresh()
-    old = running.owner._partitions[0]
+    old = running.owner._running.get(0)
+    assert old is not None
     running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 3)}
     assert await running.refresh() == {0: 3}
     await until(lambda: old._is_over)
@@ -135,7 +136,8 @@ async def test_partition_that_is_handed_over_is_not_begun_again(running: Running
     await running.broker.connect()
     running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1)}
     await running.refresh()
-    partition = running.owner._partitions[0]
+    partition = running.owner._running.get(0)
+    assert partition is not None
     partition._idle.clear()
     handing_over = asyncio.create_task(running.owner._hand_over(0, "node_2", "chat.node_2.1"))
     await asyncio.sleep(0)
