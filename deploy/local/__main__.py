@@ -133,15 +133,17 @@ def raise_open_file_limit() -> None:
 def welcome(settings: LocalSettings, plan: Plan, start_duration_s: float) -> str:
     """Return the summary that is printed once everything is ready."""
     authority = gateway_authority(settings)
+    has_pages = plan.shared_environment["DEV_MODE"] != "0"
     width = max(map(len, plan.admin_ports), default=0)
     metrics = [f"    {name:<{width}}  http://{LOOPBACK}:{port}/metrics" for name, port in plan.admin_ports.items()]
     lines = [
         "",
         f"ready after {start_duration_s:.1f} s",
-        *([f"  page       http://{authority}/"] if plan.shared_environment["DEV_MODE"] != "0" else []),
+        *([f"  page       http://{authority}/"] if has_pages else []),
         f"  REST       http://{authority}/v1",
         f"  WebSocket  ws://{authority}/v1/live",
         "  token      make token USER=user_456",
+        *(["             POST /dev/token gives clients on this machine a token for any name"] if has_pages else []),
         f"  settings   {settings.directory / RUN_FILE}",
         "  metrics",
         *metrics,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from deploy.local.broker import BrokerNode, is_problem
 from deploy.local.command import CommandLine
 from deploy.local.database import DatabaseServer, find_mongod
-from deploy.local.ports import KeptPorts, is_free
+from deploy.local.ports import LOOPBACK, KeptPorts, is_free
 from deploy.local.program import Program, Rank, ready_if, ready_over_http
 from deploy.local.settings import PROJECT, LocalSettings
 
@@ -66,6 +66,7 @@ def _shared_environment(
         "MONGODB_DATABASE": settings.mongodb_database,
         "GATEWAY_HOST": settings.gateway_host,
         "GATEWAY_PORT": str(settings.gateway_port),
+        "ADMIN_HOST": environment.get("ADMIN_HOST") or LOOPBACK,
         "DEV_MODE": environment.get("DEV_MODE") or "1",
         "LOG_FORMAT": environment.get("LOG_FORMAT") or "console",
         "PYTHONUNBUFFERED": "1",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.local.ports import LOOPBACK
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +51,7 @@ def read_settings(environment: Mapping[str, str]) -> LocalSettings:
         chat_services=number("CHAT_SERVICES", 1, 64),
         market_feeds=number("MARKET_FEEDS", 1, 64),
         notifiers=number("NOTIFIERS", 1, 64),
-        gateway_host=text("GATEWAY_HOST", "0.0.0.0"),  # noqa: S104 - the gateway's own default
+        gateway_host=text("GATEWAY_HOST", LOOPBACK),
         gateway_port=number("GATEWAY_PORT", 8080, 65_535),
         first_admin_port=number("ADMIN_PORT", 9100, 65_000),
         amqp_url=environment.get("AMQP_URL") or None,

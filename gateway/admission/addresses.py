@@ -26,6 +26,12 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     return address
 
 
+def is_loopback(peer: str, forwarded: Sequence[str]) -> bool:
+    """Return whether a request comes from this machine: the peer, and every hop that a proxy names."""
+    hops = [peer, *(hop.strip() for value in forwarded for hop in value.split(","))]
+    return all((address := _address_of(hop)) is not None and ip_address(address).is_loopback for hop in hops)
+
+
 def counted_address(address: str) -> str:
     """Return the key that an address is counted under: an IPv4 address, or the /64 of an IPv6 address.
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.admission.addresses import is_loopback
 from gateway.http import dev_tokens
 from gateway.http.dev_tokens import PersonName
 from gateway.rest.envelope import RequestStruct, body_of, success
 from gateway.settings import GatewaySettings
+from shared.errors import ErrorCode, Refusal
 from shared.telemetry import logs
 from shared.times import now_ms
 
@@ -71,7 +73,7 @@ class Pages:
         """Return the routes: none without DEV_MODE, and none for tokens without a secret to sign them."""
         if not self._settings.dev_mode:
             return []
-        log.warning("dev_mode_is_on", effect="pages are served, and anyone can get a token for any name")
+        log.warning("dev_mode_is_on", effect="pages are served, and clients on this machine get a token for any name")
         routes = [web.get(path, _page(name)) for path, name in PAGES.items()]
         routes.append(web.get("/web/{name}", self.file))
         if dev_tokens.can_sign(self._settings):
@@ -83,7 +85,9 @@ class Pages:
         return _answer(request, request.match_info["name"])
 
     async def token(self, request: web.Request) -> web.Response:
-        """Return a token for a name. The same name always gives the same user."""
+        """Return a token for a name, to a client on this machine. The same name always gives the same user."""
+        if not is_loopback(request.remote or "", request.headers.getall("X-Forwarded-For", [])):
+            raise Refusal(ErrorCode.FORBIDDEN, "development tokens are only for clients on the gateway's own machine")
         body = await body_of(request, NewToken)
         response = success(dev_tokens.sign(body.name, self._settings, now_ms()), status=201)
         response.headers.update(HEADERS | {"Cache-Control": "no-store"})

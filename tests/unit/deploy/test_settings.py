@@ -9,6 +9,7 @@ from deploy.local.settings import PROJECT, InvalidSettings, read_settings
 
 def test_defaults_are_two_gateways_on_8080() -> None:
     settings = read_settings({})
+    assert settings.gateway_host == "127.0.0.1"
     assert (settings.gateways, settings.gateway_port, settings.first_admin_port) == (2, 8080, 9100)
     assert settings.directory == PROJECT / ".local"
     assert settings.amqp_url is None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.addresses import client_address, counted_address, networks
+from gateway.admission.addresses import client_address, counted_address, is_loopback, networks
 
 TRUSTED = networks(["10.0.0.0/8", "fd00::/8", "192.0.2.7"])
 
@@ -44,3 +44,23 @@ def test_ipv6_addresses_count_by_64() -> None:
 def test_any_header_yields_an_address(peer: str, forwarded: list[str]) -> None:
     counted_address(client_address(peer, forwarded, TRUSTED))
     counted_address(client_address("10.0.0.1", forwarded, TRUSTED))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "is_here"),
+    [
+        ("127.0.0.1", [], True),
+        ("127.9.9.9", [], True),
+        ("::1", [], True),
+        ("::ffff:127.0.0.1", [], True),
+        ("127.0.0.1", ["::1, 127.0.0.1"], True),
+        ("192.0.2.7", [], False),
+        ("192.0.2.7", ["127.0.0.1"], False),  # forged by the client
+        ("127.0.0.1", ["192.0.2.7"], False),  # a proxy on this machine
+        ("127.0.0.1", ["127.0.0.1, 192.0.2.7"], False),
+        ("127.0.0.1", ["unknown"], False),
+        ("", [], False),
+    ],
+)
+def test_only_loopback_hops_make_a_local_request(peer: str, forwarded: list[str], is_here: bool) -> None:
+    assert is_loopback(peer, forwarded) == is_here

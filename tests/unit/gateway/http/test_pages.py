@@ -121,6 +121,14 @@ async def test_name_gets_a_token_that_the_gateway_accepts(serve: Serve) -> None:
     assert not identity.caller.is_admin
 
 
+async def test_another_machine_gets_no_token(serve: Serve) -> None:
+    client = await serve()
+    forwarded = {"X-Forwarded-For": "192.0.2.7"}
+    async with client.post("/dev/token", json={"name": "Ada"}, headers=forwarded) as response:
+        assert response.status == 403
+        assert (await response.json())["error"]["code"] == "FORBIDDEN"
+
+
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "  "}, {"name": 7}, {"name": "x" * 81}])
 async def test_invalid_name_gets_no_token(serve: Serve, body: Any) -> None:
     client = await serve()
