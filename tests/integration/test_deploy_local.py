@@ -89,8 +89,8 @@ def test_occupied_default_port_falls_back_to_another(infrastructure: Infrastruct
         with LocalSystem(tmp_path, settings_on(infrastructure) | NO_SERVICES | {"GATEWAY_PORT": ""}) as system:
             url = system.entries()["GATEWAY_URL"]
             assert not url.endswith(":8080")
-            said = (tmp_path / "supervisor.out").read_text()
-            assert f"port 8080 is in use: the gateways listen on {url.rpartition(':')[2]}" in said
+            said = f"port 8080 is in use: the gateways listen on {url.rpartition(':')[2]}"
+            block_until(lambda: said in (tmp_path / "supervisor.out").read_text())
 
 
 def test_interrupt_stops_run_started_by_script(infrastructure: Infrastructure, tmp_path: Path) -> None:
