@@ -48,7 +48,7 @@ async def _close_alone(channel: AbstractChannel) -> None:
             await channel.close()
 
 
-class PublishChannel:
+class ConfirmedPublisher:
     """A channel with publisher confirms."""
 
     def __init__(self, channel: AbstractChannel, underlay: aiormq.Channel) -> None:

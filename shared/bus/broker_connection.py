@@ -18,7 +18,7 @@ from shared.bus.amqp import (
     is_gone,
     translate_channel_closed,
 )
-from shared.bus.broker_channels import ConsumerChannel, PublishChannel, RawChannel
+from shared.bus.broker_channels import ConfirmedPublisher, ConsumerChannel, RawChannel
 from shared.bus.confirm_channel import ConfirmChannel, Outgoing
 from shared.bus.consumer import Consumer, Inbound, Line
 from shared.bus.hosts import BrokerHosts
@@ -94,9 +94,9 @@ class BrokerConnection:
             await channel.set_qos(prefetch_count=prefetch)
         return channel
 
-    async def _open_publish_channel(self) -> "PublishChannel":
+    async def _open_publish_channel(self) -> "ConfirmedPublisher":
         channel = await self._open_channel()
-        return PublishChannel(channel, cast(aiormq.Channel, await channel.get_underlay_channel()))
+        return ConfirmedPublisher(channel, cast(aiormq.Channel, await channel.get_underlay_channel()))
 
     async def _open_raw_channel(self) -> RawChannel:
         self._unconfirmed = await self._open_channel(confirms=False)

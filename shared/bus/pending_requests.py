@@ -10,7 +10,7 @@ import msgspec
 from shared.bus.batching import split_lines
 from shared.bus.pending_reply import PendingReply
 from shared.commands.command import Reply, ServiceRequest
-from shared.errors import RealtimeError
+from shared.errors import RealtimeError, Unavailable
 from shared.protocol.validation import decode
 from shared.telemetry import logs, tracing
 
@@ -74,7 +74,10 @@ class PendingRequests:
 
 
 def read_reply(reply: Reply, type_: type[R]) -> R:
-    """Return the data of a reply. Raises the worker's Refusal."""
+    """Return the data of a reply. Raises the worker's Refusal, or Unavailable for data of another release."""
     if reply.error is not None:
         raise reply.error.to_refusal()
-    return msgspec.json.decode(reply.data, type=type_)
+    try:
+        return msgspec.json.decode(reply.data, type=type_)
+    except msgspec.DecodeError as error:
+        raise Unavailable("the worker's answer has the format of another release") from error
