@@ -8,9 +8,9 @@ RealtimeError
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Four subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
-`shared.protocol.client_frames.FrameRefused`, `gateway.admission.refused.Refused` and
-`gateway.live.frame_reader.ProtocolViolation`.
+Five subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
+`chat_service.storage.documents.NewerEntry`, `shared.protocol.client_frames.FrameRefused`,
+`gateway.admission.refused.Refused` and `gateway.live.frame_reader.ProtocolViolation`.
 """
 
 import random

@@ -1,6 +1,6 @@
 """The interface of a consumer of log entries."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from chat_service.rooms.log import LogEntry
@@ -28,6 +28,9 @@ class EntryConsumer(Protocol):
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Process entries; idempotent. Once it returns, they might not be delivered again."""
+
+    def drop(self, is_lost: Callable[[str], bool]) -> None:
+        """Forget what is kept of rooms that another process owns now."""
 
     async def finish(self) -> None:
         """Write deferred changes, because the process stops."""

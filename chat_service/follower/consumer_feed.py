@@ -18,6 +18,7 @@ from chat_service.follower.consumer import EntryConsumer, RoomBatch
 from chat_service.follower.consumer_queue import ConsumerQueue
 from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.storage.documents import NewerEntry
 from shared.backoff import Backoff
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -35,6 +36,9 @@ class EntryReader(Protocol):
 
     async def between(self, room_id: str, after: int, through: int) -> list[LogEntry]:
         """Return the entries with `after` < rev ≤ `through`, oldest first."""
+
+    async def revs(self, room_id: str, after: int, through: int) -> list[int]:
+        """Return the revs of these entries."""
 
 
 class ConsumerFeed:
@@ -72,6 +76,7 @@ class ConsumerFeed:
     def drop(self, is_lost: Callable[[str], bool]) -> None:
         """Forget the rooms of partitions that another process owns now."""
         self._queue.drop(is_lost)
+        self._consumer.drop(is_lost)
         for room_id in [room_id for room_id in self._retry_at_ms if is_lost(room_id)]:
             del self._retry_at_ms[room_id]
             self._failures.pop(room_id, None)
@@ -130,14 +135,19 @@ class ConsumerFeed:
 
     async def _hand_over(self, spans: Sequence[EntrySpan]) -> None:
         batches: list[RoomBatch] = []
+        stopped: dict[str, int] = {}
         for span in spans:
-            entries = span.entries
-            if entries is None:
-                entries = self._consumer.wanted(await self._log.between(span.room_id, span.after, span.through))
+            try:
+                entries = await self._entries_of(span)
+            except NewerEntry as error:
+                log.error("room_not_readable", consumer=self.name, room_id=span.room_id, reason=str(error))
+                self._retry_at_ms[span.room_id] = self._clock_ms() + RETRY_MS
+                stopped[span.room_id] = span.after
+                continue
             if entries:  # retention may have removed old ones
                 batches.append(RoomBatch(span.room_id, entries))
         started_s = time.perf_counter()
-        stopped = await self._consume(batches)
+        stopped |= await self._consume(batches)
         metrics.FOLLOWER_SECONDS.labels(self.name).observe(time.perf_counter() - started_s)
         metrics.FOLLOWED_ENTRIES.labels(self.name).inc(sum(len(batch.entries) for batch in batches))
         for span in spans:
@@ -145,6 +155,11 @@ class ConsumerFeed:
             if through > span.after:
                 self._queue.done(span.room_id, through)
                 self._unsaved[span.room_id] = through
+
+    async def _entries_of(self, span: EntrySpan) -> Sequence[LogEntry]:
+        if span.entries is not None:
+            return span.entries
+        return self._consumer.wanted(await self._log.between(span.room_id, span.after, span.through))
 
     async def _consume(self, batches: Sequence[RoomBatch]) -> dict[str, int]:
         """Give batches to the consumer. Return by failing room the last rev that it is done with."""

@@ -261,8 +261,8 @@ class LogFollower:
             unknown = max(record.rev - UNKNOWN_START_REVS, 0) if record is not None else 0
             positions = {feed.name: positions.get(feed.name, unknown) for feed in self._feeds}
         through = max(positions.values())
-        while some := await self._log.between(room_id, through, through + DOCUMENTS_MAX):
-            through = some[-1].rev
+        while some := await self._log.revs(room_id, through, through + DOCUMENTS_MAX):
+            through = some[-1]
             if len(some) < DOCUMENTS_MAX:
                 break
         offered = self._backlog.skip(room_id, through)

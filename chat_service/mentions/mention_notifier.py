@@ -161,6 +161,9 @@ class MentionNotifier:
             return None
         return passed
 
+    def drop(self, is_lost: Callable[[str], bool]) -> None:
+        """Do nothing: nothing is kept from one call to the next."""
+
     # Erasing --------------------------------------------------------------------------------------------------------
 
     async def _erase(self, message_ids: Sequence[str]) -> None:

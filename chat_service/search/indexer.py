@@ -73,6 +73,11 @@ class SearchIndexer:
                 await self._change(batch.room_id, changing, batch.entries[-1].rev)
         await self._write(self._due())
 
+    def drop(self, is_lost: Callable[[str], bool]) -> None:
+        """Forget the lines of rooms that another process owns now, which may erase their messages."""
+        for room_id in list(filter(is_lost, self._tails)):
+            self._forget(room_id)
+
     async def finish(self) -> None:
         """Write all lines: the process stops."""
         await self._write(list(self._tails))
@@ -138,9 +143,9 @@ class SearchIndexer:
     # Lines ----------------------------------------------------------------------------------------------------------
 
     async def _write(self, room_ids: Sequence[str]) -> None:
-        waiting = [room_id for room_id in room_ids if room_id in self._tails]
-        for some in chunks(waiting, ROOMS_PER_WRITE):
-            completed = await self._write_tails({room_id: self._tails[room_id] for room_id in some})
+        for some in chunks(room_ids, ROOMS_PER_WRITE):
+            tails = {room_id: tail for room_id in some if (tail := self._tails.get(room_id)) is not None}
+            completed = await self._write_tails(tails)
             for room_id, page, rev in completed:
                 await self._builder.build_above(room_id, [page], rev)
             for room_id in some:

@@ -12,6 +12,7 @@ from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettin
 from chat_service.rooms.room import Member, Role, Room, RoomType, words_of
 from chat_service.storage.message_documents import change_fields, extras_fields, to_change, to_message
 from chat_service.storage.write_behind import MessagePlace
+from shared.errors import Unavailable
 from shared.protocol.server_frames import UserProfile
 
 Document = dict[str, Any]
@@ -73,8 +74,20 @@ def from_entry(entry: LogEntry) -> Document:
     return document
 
 
+class NewerEntry(Unavailable):
+    """A newer release wrote this entry, and this one cannot read it. Its room waits for a process that can."""
+
+
 def to_entry(document: Document) -> LogEntry:
-    """Return the entry of a document."""
+    """Return the entry of a document. Raises NewerEntry."""
+    try:
+        return _to_entry(document)
+    except (ValueError, KeyError, msgspec.ValidationError) as error:
+        where = f"entry {document.get('rev')} of room {document.get('roomId')}"
+        raise NewerEntry(f"{where} was written by a newer release") from error
+
+
+def _to_entry(document: Document) -> LogEntry:
     settings = document.get("settings")
     return LogEntry(
         id=document["_id"],

@@ -132,6 +132,12 @@ class LogStore:
             found = await cursor.sort("rev", ASCENDING).to_list(None)
         return [to_entry(document) for document in found]
 
+    async def revs(self, room_id: str, after: int, through: int) -> list[int]:
+        """Return the revs of the entries with `after` < rev ≤ `through`, oldest first."""
+        with translated():
+            cursor = self._log.find({"roomId": room_id, "rev": {"$gt": after, "$lte": through}}, {"rev": 1})
+            return [document["rev"] for document in await cursor.sort("rev", ASCENDING).to_list(None)]
+
     async def by_id(self, entry_ids: Collection[str]) -> list[LogEntry]:
         """Return the entries with these ids."""
         found = await find_among(self._log, entry_ids)

@@ -11,12 +11,16 @@ import msgspec
 from chat_service.rooms.entry_deliveries import head_deliveries
 from chat_service.rooms.log import LogEntry, apply
 from chat_service.rooms.room import Room
+from chat_service.storage.documents import NewerEntry
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from shared.bus.delivery import Delivery
 from shared.bus.topology import partition_of
 from shared.mongo import chunks
+from shared.telemetry import logs
+
+log = logs.get(__name__)
 
 LOOK_BACK_MS = 600_000
 ANNOUNCE_WITHIN_MS = 10_000
@@ -67,7 +71,11 @@ class Repair:
 
     async def _repair_room(self, room_id: str, room: Room | None) -> Room | None:
         """Return the room after all entries; None if it has none, because its creation failed."""
-        behind = await self._log.after(room_id, 0 if room is None else room.rev)
+        try:
+            behind = await self._log.after(room_id, 0 if room is None else room.rev)
+        except NewerEntry as error:
+            log.error("room_not_readable", room_id=room_id, reason=str(error))
+            return room
         if not behind or (room is None and behind[0].settings is None):  # the latter: purged
             return room
         record = None if room is None else msgspec.structs.replace(room)

@@ -16,6 +16,7 @@ from chat_service.follower.log_follower import LOOK_AGAIN_MS, SAVE_MS, LogFollow
 from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
+from chat_service.storage.documents import NewerEntry
 from shared.bus.topology import PARTITIONS
 from shared.errors import Unavailable
 from tests.bench.plans import NOW_MS, a_message, a_room, an_entry
@@ -35,9 +36,10 @@ class Disk:
     log: dict[str, list[LogEntry]] = field(default_factory=lambda: {room: [] for room in ROOMS})
     active_ms: dict[str, int] = field(default_factory=dict)
     touched_ms: dict[str, int] = field(default_factory=dict)
-    revs: dict[str, dict[str, int]] = field(default_factory=dict)
+    saved_revs: dict[str, dict[str, int]] = field(default_factory=dict)
     checkpoint_ms: dict[int, int] = field(default_factory=dict)
     now_ms: int = NOW_MS
+    unreadable: set[str] = field(default_factory=set)
     fault_in: int | None = None
     fault: type[BaseException] = DeadError
 
@@ -52,7 +54,13 @@ class Disk:
 
     async def between(self, room_id: str, after: int, through: int) -> list[LogEntry]:
         self.step()
+        if room_id in self.unreadable:
+            raise NewerEntry("of a newer release")
         return [entry for entry in self.log[room_id] if after < entry.rev <= through]
+
+    async def revs(self, room_id: str, after: int, through: int) -> list[int]:
+        self.step()
+        return [entry.rev for entry in self.log[room_id] if after < entry.rev <= through]
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
         self.step()
@@ -67,7 +75,7 @@ class Disk:
     async def save(self, positions: Mapping[str, Mapping[str, int]], at_ms: int) -> None:
         for room, revs in positions.items():
             self.step()
-            saved = self.revs.setdefault(room, {})
+            saved = self.saved_revs.setdefault(room, {})
             saved |= {name: max(rev, saved.get(name, 0)) for name, rev in revs.items()}
 
     async def touch(self, room_ids: Collection[str], at_ms: int) -> None:
@@ -80,7 +88,7 @@ class Disk:
 
     async def positions(self, room_ids: Collection[str], consumers: Collection[str]) -> dict[str, dict[str, int]]:
         self.step()
-        return {room: dict(self.revs[room]) for room in room_ids if room in self.revs}
+        return {room: dict(self.saved_revs[room]) for room in room_ids if room in self.saved_revs}
 
     async def checkpoints(self, partitions: Collection[int]) -> dict[int, int]:
         self.step()
@@ -111,6 +119,9 @@ class Recorder:
                 if (error := self.fails(entry)) is not None:
                     raise error
                 self.seen[batch.room_id].append(entry.rev)
+
+    def drop(self, is_lost: Callable[[str], bool]) -> None:
+        pass
 
     async def finish(self) -> None:
         pass
@@ -303,6 +314,23 @@ async def test_failing_erasure_is_never_skipped() -> None:
     assert owner.follower.lag_s() == 0.0
 
 
+async def test_entry_of_a_newer_release_holds_up_its_room_alone() -> None:
+    disk = Disk()
+    recorder = Recorder(disk)
+    killed = await following(recorder)
+    disk.unreadable = {ROOMS[0]}
+    for room in ROOMS:
+        await killed.commit(room, 2, is_message=True)
+    heir = killed.next()
+    await heir.follow()
+    assert [recorder.seen[room] for room in ROOMS[:2]] == [[], [1, 2]]
+    assert heir.follower.lag_s() >= 0.0
+    disk.unreadable.clear()
+    disk.now_ms += RETRY_MS
+    await heir.follow()
+    assert recorder.seen[ROOMS[0]] == [1, 2]
+
+
 async def test_only_failures_in_a_row_count() -> None:
     disk = Disk()
     recorder = Recorder(disk)
@@ -357,7 +385,7 @@ async def test_stopping_process_saves_what_the_other_consumers_have() -> None:
     owner = await following(prompt, failing)
     await owner.commit(ROOMS[0], 2, is_message=True)
     await owner.follower.finish()
-    assert disk.revs == {ROOMS[0]: {"prompt": 2}}
+    assert disk.saved_revs == {ROOMS[0]: {"prompt": 2}}
     failing.fails = lambda _: None
     await owner.next().follow()
     assert (prompt.seen[ROOMS[0]], failing.seen[ROOMS[0]]) == ([1, 2], [1, 2])

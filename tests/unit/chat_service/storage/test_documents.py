@@ -2,12 +2,23 @@
 
 from hashlib import blake2b
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.storage.documents import member_key, old_sent_as, sent_as
+from chat_service.rooms.log import EntryKind
+from chat_service.storage.documents import (
+    Document,
+    NewerEntry,
+    from_entry,
+    member_key,
+    old_sent_as,
+    sent_as,
+    to_entry,
+)
 from shared.bus.events import short_event_key
 from shared.ids import direct_room_id
+from tests.bench.plans import an_entry
 
 ROOM, OTHER_ROOM = "room_1", "room_2"
 user_ids = st.text(st.sampled_from("ux/,%2F"), min_size=1, max_size=5)
@@ -49,3 +60,10 @@ def test_direct_room_belongs_to_one_pair(one: str, two: str, three: str, four: s
 def test_event_key_is_injective(source: str, id_: str, other_source: str, other_id: str) -> None:
     is_same = (source, id_) == (other_source, other_id)
     assert (short_event_key(source, id_) == short_event_key(other_source, other_id)) is is_same
+
+
+@pytest.mark.parametrize("later", [{"kind": "room.sealed"}, {"members": [{"userId": "ben", "role": "warden"}]}])
+def test_entry_of_a_newer_release_is_named(later: Document) -> None:
+    document = from_entry(an_entry(ROOM, 4, EntryKind.UPDATED))
+    with pytest.raises(NewerEntry, match="entry 4 of room room_1 was written by a newer release"):
+        to_entry(document | later)

@@ -52,3 +52,8 @@ async def test_lost_connection_fails_every_command_at_once() -> None:
             await future
     pending.take(reply_line("cmd_1", NumberedAnswer(1)))  # an answer that comes after all has no caller
     pending.end_late(DEADLINE_MS)
+
+
+def test_answer_of_another_release_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="another release"):
+        read_reply(Reply(id="cmd_1", data=msgspec.Raw(b'{"value":"text"}')), NumberedAnswer)
