@@ -53,8 +53,14 @@ class KnownSymbols:
         self._gathering = begun = _Round(loop.create_future())
         begins_at_s = max(self._next_round_at_s, loop.time())
         self._next_round_at_s = begins_at_s + ROUND_INTERVAL_S
-        self._spawn(self._ask(begun, begins_at_s))
+        asking = self._spawn(self._ask(begun, begins_at_s))
+        asking.add_done_callback(lambda _: self._end(begun))  # also if it was cancelled before its first step
         return begun
+
+    def _end(self, begun: _Round) -> None:
+        if self._gathering is begun:
+            self._gathering = None
+        begun.answer.cancel()  # without effect once it has an answer
 
     async def _ask(self, begun: _Round, begins_at_s: float) -> None:
         try:
@@ -64,10 +70,6 @@ class KnownSymbols:
         except RealtimeError as error:
             begun.answer.set_exception(error)
             begun.answer.exception()  # mark the exception retrieved: all who asked may have been cancelled
-        except BaseException:
-            self._gathering = None
-            begun.answer.cancel()
-            raise
         else:
             self._remember(begun.symbols.keys() - answer.unknown)
             begun.answer.set_result(frozenset(answer.unknown))

@@ -44,6 +44,7 @@ export function noteMessage(record, seq, at) {
 /** Process `room:unread`. The user may have read on here since the server counted. */
 export function noteUnread(record, { unreadCount, mentionCount }) {
   if (record.toldSeq) {
+    if (record.isRough) Object.assign(record, { lastSeq: record.toldSeq, readSeq: 0, isRough: false });
     noteRead(record, record.toldSeq - unreadCount);
     record.mentionCount = record.readSeq < record.toldSeq ? mentionCount : 0;
   } else {

@@ -1,7 +1,8 @@
 """Look-ups of symbols: shared, remembered, and bounded a second."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,16 @@ async def test_cancelled_caller_does_not_cancel_the_others() -> None:
     leaving.cancel()
     assert await staying == ["X1"]
     assert len(market.asked) == 1
+
+
+async def test_look_up_that_is_cancelled_before_it_starts_ends_the_wait() -> None:
+    def spawn(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        task.cancel()
+        return task
+
+    market = CountingMarket()
+    symbols = KnownSymbols(market._fetch, spawn)
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await symbols.unknown(["X1"])

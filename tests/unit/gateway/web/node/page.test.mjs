@@ -8,6 +8,7 @@ globalThis.requestAnimationFrame = (tell) => tell();
 
 const { Timeline } = await import('../../../../../gateway/web/timeline.js');
 const { messageOf } = await import('../../../../../gateway/web/message_model.js');
+const { noteActivity, noteUnread, unknownCounts, unreadIn } = await import('../../../../../gateway/web/unread_counts.js');
 const { Rooms } = await import('../../../../../gateway/web/rooms.js');
 const { rangeOf, ticksOf } = await import('../../../../../gateway/web/scales.js');
 const { Api } = await import('../../../../../gateway/web/api.js');
@@ -262,4 +263,15 @@ test('numbers and times are formatted', () => {
     [agoOf(noon - 1000, noon), agoOf(noon - 300_000, noon), agoOf(noon - 7_200_000, noon)],
     ['now', '5 min', '2 h'],
   );
+});
+
+test('counts of a room that the greeting did not name are known once both frames have arrived', () => {
+  const record = unknownCounts();
+  noteUnread(record, { unreadCount: 3, mentionCount: 0 });
+  assert.equal(unreadIn(record), 3);
+  noteActivity(record, { latest: 100, at: '2026-11-27T12:00:00.000Z' });
+  noteUnread(record, { unreadCount: 4, mentionCount: 1 });
+  assert.deepEqual([unreadIn(record), record.readSeq, record.mentionCount], [4, 96, 1]);
+  noteActivity(record, { latest: 101, at: '2026-11-27T12:00:01.000Z' });
+  assert.equal(unreadIn(record), 5);
 });
