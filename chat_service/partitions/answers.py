@@ -10,11 +10,11 @@ from chat_service.partitions.batch import Body, Job, Outcome
 from chat_service.partitions.body_dedup import BodyDedup, Copy
 from chat_service.partitions.commit_path import Outlet
 from chat_service.partitions.limits import Answered, Limits
-from chat_service.partitions.settlement import outcome_of
+from chat_service.partitions.settlement import ChargeOutcome, outcome_of
 from chat_service.rooms.decision import Answer
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import BodyAnswered, BodyHead
-from shared.commands.chat import DeleteMessage, Sent
+from shared.commands.chat import Changed, DeleteMessage, EditMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import Refusal
@@ -46,7 +46,7 @@ class BodyAnswers:
         queues: list[str] = []
         verdicts: list[Answered] = []
         position = 0
-        has_deletion = False
+        erases = False
         for body in batch:
             own = outcome.answers[position : position + len(body.jobs)]
             position += len(body.jobs)
@@ -55,15 +55,14 @@ class BodyAnswers:
             )
             for job, answer in zip(body.jobs, own, strict=True):
                 _count(job, answer)
-                has_deletion |= isinstance(job.command, DeleteMessage)
+                erases |= isinstance(job.command, DeleteMessage | EditMessage) and isinstance(answer, Changed)
                 if job.verdict is not None:
-                    outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.verdict.refusal, job.entry)
-                    verdicts.append((job.command, job.verdict, outcome_of_job))
+                    verdicts.append((job.command, job.verdict, _charge_outcome(job, answer)))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._deliveries_of(body.head, replies)
         self._limits.settle(verdicts)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
-        if has_deletion:
+        if erases:  # the answer to a resent body may hold the text
             self._dedup.forget_answers()
 
     def send_moved(self, bodies: Collection[Body]) -> None:
@@ -84,6 +83,12 @@ def moved_delivery(head: BodyHead) -> Delivery:
 def _end_of_answer(head: BodyHead, term: int, *, is_moved: bool) -> Delivery:
     end = BodyAnswered(number=head.number, partition=head.partition, term=term, is_moved=is_moved)
     return Delivery(head.gateway, DeliveryKind.ANSWERED, 0, "", to_json(end))
+
+
+def _charge_outcome(job: Job, answer: Answer) -> ChargeOutcome:
+    assert job.verdict is not None, "the command was charged"  # noqa: S101
+    limit, user_id = job.verdict.refusal, job.command.caller.user_id
+    return outcome_of(user_id, answer, limit, job.entry, was_refused_by_log=job.was_refused_by_log)
 
 
 def _reply(job: Job, answer: Answer) -> bytes:

@@ -27,8 +27,10 @@ class Job:
 
     command: AnyRoomCommand
     expires_at_monotonic_ms: int
-    is_resent: bool
-    may_be_stored: bool  # an entry that it made may be in the log
+    is_resent: bool  # an entry that it made may be in the log: look it up
+    may_land_later: bool  # a stale owner may still insert such an entry: the gateway has sent the body before
+    may_be_stored: bool  # it gets no answer if it cannot be looked up
+    was_refused_by_log: bool = False  # with its batch, as a rule because one of the messages repeats a stored one
     verdict: Verdict | None = None  # of its caller's limits; None until it is charged
     entry: LogEntry | None = None
 
@@ -62,7 +64,7 @@ def read_body(head: BodyHead, lines: Sequence[bytes], age_ms: int, now_monotonic
             log.error("bad_command_line", gateway=head.gateway, reason=str(error))
             continue
         ttl_ms = command.expires_at_monotonic_ms - head.sent_at_monotonic_ms - age_ms
-        jobs.append(Job(command, now_monotonic_ms + ttl_ms, head.is_resent, head.is_resent))
+        jobs.append(Job(command, now_monotonic_ms + ttl_ms, head.is_resent, head.is_resent, head.is_resent))
     return Body(head, jobs)
 
 

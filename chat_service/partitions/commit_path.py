@@ -110,7 +110,6 @@ class CommitPath:
             services.records.note(changes.entries)
             self._heads.note(changes.entries, states, services.monotonic_ms())  # even if a later step fails
             await self._project(changes, states)
-            services.follower.note([*changes.found, *changes.entries])
             _note_entries(jobs, changes, states)
         except BaseException:
             self._cache.drop(room_ids)
@@ -118,7 +117,7 @@ class CommitPath:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
             raise
-        deliveries = _all_deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries = _all_deliveries_of([*changes.found.values(), *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
@@ -127,6 +126,7 @@ class CommitPath:
         return PendingCommand(
             job.command,
             job.is_resent,
+            job.may_land_later,
             job.is_expired(self._services.monotonic_ms()),
             _refusal_of(job),
             self._services.stores.profiles.of(job.command.caller),
@@ -142,36 +142,42 @@ class CommitPath:
 
     async def _find_repeats(self, jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:
         """Answer refused sends that repeat a stored message from that message: it was accepted before."""
-        refused: dict[tuple[str, str, str], int] = {}
+        refused: dict[tuple[str, str, str], list[int]] = {}
         for index, (job, answer) in enumerate(zip(jobs, changes.answers, strict=True)):
             command = job.command
             if isinstance(answer, Refusal) and isinstance(command, SendMessage | SendDirect):
                 state, user_id = states[command.room_id], command.caller.user_id
                 if command.client_message_id is not None and may_see(state.room, state.members.get(user_id)):
-                    refused[command.room_id, user_id, command.client_message_id] = index
+                    refused.setdefault((command.room_id, user_id, command.client_message_id), []).append(index)
         if refused:
             for message in await self._services.stores.room_log.by_client_id(refused):
-                key = message.room_id, message.user_id, message.client_message_id or ""
-                changes.answers[refused[key]] = sent_again(message)
+                for index in refused[message.room_id, message.user_id, message.client_message_id or ""]:
+                    changes.answers[index] = sent_again(message)
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
-        """Write the records that effects change, the room's last: a read after the answer must find them."""
-        rooms = self._services.stores.rooms
+        """Write the records that effects change, the room's last: a read after the answer must find them.
+
+        The follower is notified once the messages show their changes, whatever happens to the rest.
+        """
+        stores = self._services.stores
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
-            await rooms.put_members(with_effects)
-            await self._services.stores.messages.write_changes(with_effects)
+            await stores.rooms.put_members(with_effects)
+            await stores.messages.write_changes(with_effects)
+        self._services.follower.note([*changes.found.values(), *changes.entries])
+        if with_effects:
             changed_members = {
                 (entry.room_id, effect.user_id): entry.kind is EntryKind.CREATED
                 for entry in with_effects
                 for effect in entry.members
             }
-            await self._services.stores.presence.flag_new_members(changed_members)
+            await stores.presence.flag_new_members(changed_members)
+            stores.active_now.forget({room_id for room_id, _ in changed_members})
         changed = {entry.room_id for entry in with_effects}
-        await rooms.put_read_marks(_read_marks(changes, changed))
+        await stores.rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:
-            await self._services.records.write_marks(changed)
-            await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
+            async with self._services.records.replaced(changed):
+                await stores.rooms.put_rooms([room for one in changed if (room := states[one].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
     def _deliver_found(self, entry: LogEntry, room: Room) -> None:

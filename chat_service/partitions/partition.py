@@ -154,6 +154,8 @@ class Partition:
             except LogConflict as conflict:
                 log.info("commit_refused", partition=self.number, reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
+                for job in jobs:
+                    job.was_refused_by_log = True
             except Unavailable as error:
                 log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
                 if not any(job.is_resent for job in jobs):

@@ -62,18 +62,24 @@ class RoomCache:
         self._on_found = on_found
         self._recent = RecentMessages()
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # most recently used last
+        self._dropped: dict[str, int] = {}  # the last committed rev of dropped rooms; recent messages are kept
 
     def __len__(self) -> int:
         return len(self._states)
 
     def drop(self, room_ids: Collection[str]) -> None:
-        """Drop these rooms, and all recent messages: memory and log may differ after a refused commit."""
+        """Drop these rooms, and the recent messages of their batch: memory and log may differ after a failed commit."""
+        self._recent.forget_uncommitted()
         for room_id in room_ids:
-            self._states.pop(room_id, None)
-        self._recent.clear()
+            if (state := self._states.pop(room_id, None)) is not None:
+                self._dropped[room_id] = state.committed_rev
+        while len(self._dropped) > ROOMS_MAX:
+            self._recent.forget_room(oldest := next(iter(self._dropped)))
+            del self._dropped[oldest]
 
     def release(self, states: Mapping[str, RoomState]) -> None:
-        """Clear the state that was loaded for one batch only, and shrink to the bounds."""
+        """Clear the state that was loaded for one batch only, which was committed, and shrink to the bounds."""
+        self._recent.keep_uncommitted()
         for state in states.values():
             state.end_batch()
         while len(self._states) > ROOMS_MAX:
@@ -119,7 +125,9 @@ class RoomCache:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
                 for entry in current_after(entries, named):  # at once: a projected entry is not found again
                     self._on_found(entry, room)
-            self._states[room_id] = RoomState(room, recent=self._recent)
+            if room is not None and room.changed_rev > self._dropped.pop(room_id, room.rev):
+                self._recent.forget_room(room_id)  # another owner has changed messages since
+            self._states[room_id] = RoomState(room, recent=self._recent, committed_rev=_rev_of(room))
             self._states[room_id].members |= {
                 effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
             }
@@ -229,6 +237,7 @@ class RoomCache:
             states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
             states[entry.room_id].shown[entry.id] = shown
         for message in [*repeats, *old_repeats]:
+            states[message.room_id].repeats[message.user_id, message.client_message_id or ""] = message
             self._recent.remember(message)
 
 

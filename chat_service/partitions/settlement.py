@@ -18,7 +18,7 @@ class ChargeOutcome(StrEnum):
     """The outcome of a command, which decides its refund."""
 
     UNKNOWN = "unknown"  # the command got no answer: it may have an entry
-    FREE = "free"  # the command was a repeat, already in effect, beyond a limit, or failed by this service
+    FREE = "free"  # the command was a known repeat, already in effect, beyond a limit, or failed by this service
     REFUSED = "refused"  # the room refused the command, which has cost a decision
     CHANGED = "changed"  # the command changed the room, but not its caller's membership
     MEMBERSHIP_CHANGED = "membership_changed"  # the command made its caller join or leave
@@ -32,15 +32,20 @@ class Settled(NamedTuple):
     outcome: ChargeOutcome
 
 
-def outcome_of(user_id: str, answer: Answer, limit: Refusal | None, entry: LogEntry | None) -> ChargeOutcome:
-    """Return the outcome of a user's command. `limit` is the refusal of its caller's limits, if it exceeds one."""
+def outcome_of(
+    user_id: str, answer: Answer, limit: Refusal | None, entry: LogEntry | None, *, was_refused_by_log: bool = False
+) -> ChargeOutcome:
+    """Return the outcome of a user's command. `limit` is the refusal of its caller's limits, if it exceeds one.
+
+    A repeat that only the log recognised has cost an insert and a reload of its batch's rooms, so it keeps its charge.
+    """
     if answer is None:
         return ChargeOutcome.UNKNOWN
     if isinstance(answer, Refusal):
         is_free = answer is limit or answer.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
         return ChargeOutcome.FREE if is_free else ChargeOutcome.REFUSED
     if entry is None:
-        return ChargeOutcome.FREE
+        return ChargeOutcome.CHANGED if was_refused_by_log else ChargeOutcome.FREE
     moves_caller = any(effect.user_id == user_id for effect in entry.members)
     return ChargeOutcome.MEMBERSHIP_CHANGED if moves_caller else ChargeOutcome.CHANGED
 

@@ -48,12 +48,14 @@ DEFAULT_RULES = Rules()
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `refusal`: the command exceeds a limit of its caller, or its
+    `is_resent`: an earlier copy may have been decided. `may_land_later`: and its owner of then, stale by now, may yet
+    insert its entry. `refusal`: the command exceeds a limit of its caller, or its
     gateway refuses it; it is raised before the command makes an entry. `profile` is the caller's current profile.
     """
 
     command: AnyRoomCommand
     is_resent: bool = False
+    may_land_later: bool = False
     expired: bool = False
     refusal: Refusal | None = None
     profile: UserProfile = UserProfile()
@@ -63,8 +65,10 @@ class PendingCommand(NamedTuple):
 class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
-    `recent` is shared by all rooms of the partition. The rest is loaded per batch:
+    `recent` is shared by all rooms of the partition. `committed_rev` is the room's rev after the last batch that
+    succeeded. The rest is loaded per batch:
 
+    - `repeats`: by user and clientMessageId, the stored messages that commands of the batch may repeat;
     - `stored`: by command id, the entries that earlier copies of the batch's commands made; `shown`: by entry id, these
       as a replay shows them now;
     - `active_now`: the number of members online;
@@ -77,6 +81,8 @@ class RoomState:
     room: Room | None
     members: dict[str, Member | None] = field(default_factory=dict)
     recent: RecentMessages = field(default_factory=RecentMessages)
+    committed_rev: int = 0
+    repeats: dict[tuple[str, str], Message] = field(default_factory=dict)
     stored: dict[str, LogEntry] = field(default_factory=dict)
     shown: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
@@ -86,7 +92,9 @@ class RoomState:
     pins: dict[str, Toggle] = field(default_factory=dict)
 
     def end_batch(self) -> None:
-        """Clear the state that was loaded for one batch only."""
+        """Clear the state that was loaded for one batch only, which was committed."""
+        self.committed_rev = 0 if self.room is None else self.room.rev
+        self.repeats.clear()
         self.stored.clear()
         self.shown.clear()
         self.presence.clear()
@@ -99,13 +107,13 @@ class RoomState:
 class Changes:
     """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
 
-    `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
-    those not caused by an entry. `answers[i]` belongs to command i. `open_reactions` holds, by room, the index of an
-    entry that the next reaction to the same message joins, if it comes next in its room.
+    `found` are, by id, entries that earlier copies of these commands made: their deliveries are sent again.
+    `deliveries` are those not caused by an entry. `answers[i]` belongs to command i. `open_reactions` holds, by room,
+    the index of an entry that the next reaction to the same message joins, if it comes next in its room.
     """
 
     entries: list[LogEntry] = field(default_factory=list)
-    found: list[LogEntry] = field(default_factory=list)
+    found: dict[str, LogEntry] = field(default_factory=dict)
     read_marks: dict[tuple[str, str], int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -196,6 +204,12 @@ class Decision:
         if message is None:
             raise Refusal.not_found("message")
         return message
+
+    def repeated(self, client_message_id: str) -> Message | None:
+        """Return the message that the caller sent into this room under this id, if it is known here."""
+        user_id = self.caller.user_id
+        stored = self.state.repeats.get((user_id, client_message_id)) if self.state.repeats else None
+        return stored or self.state.recent.find(self.room_id, user_id, client_message_id)
 
     def is_old(self, message: Message) -> bool:
         """Return whether a message was stored before there was a log."""

@@ -4,8 +4,8 @@ The partition loads the data that `requirements_of` names, calls `decide`, and c
 decided in the order of arrival, each on the state after the previous one.
 
 A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
-that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered: a
-stale owner may still hold its first copy, and can then no longer insert at that rev.
+that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered, unless
+its first copy was decided here: a stale owner may still hold that copy, and can then no longer insert at that rev.
 """
 
 from collections.abc import Mapping
@@ -108,7 +108,8 @@ def _is_resent_without_entry(item: PendingCommand, state: RoomState) -> bool:
 
 
 def _needs_void(item: PendingCommand, state: RoomState, voided: set[str]) -> bool:
-    return _is_resent_without_entry(item, state) and item.command.room_id not in voided
+    may_land = item.may_land_later and _is_resent_without_entry(item, state)
+    return may_land and item.command.room_id not in voided
 
 
 def _answer(decision: Decision) -> Answer:
@@ -119,7 +120,7 @@ def _answer(decision: Decision) -> Answer:
     try:
         if stored is not None:
             shown = decision.state.shown.get(stored.id, stored)
-            decision.changes.found.append(shown)
+            decision.changes.found[shown.id] = shown
             return _answer_stored(decision, stored, shown)
         return _decide_one(decision)
     except Refusal as refusal:

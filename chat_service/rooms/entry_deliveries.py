@@ -3,7 +3,8 @@
 Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
 produce the same deliveries. On each channel exactly one delivery of an entry is ordered (ORDERED or DIRECT); by its
 `rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev`, and precede it: a gateway may
-have to keep one until it has delivered the entry. A delivery without a frame only advances the channel.
+have to keep one until it has delivered the entry. A delivery without a frame only advances the channel. Further
+frames of an entry, those of users who joined by it, have no place in the order; gateways drop repeats by their key.
 
 Invitations and removals also go to the channels of their users, whose sockets need not be subscribed to the room. Their
 order is that of arrival, and gateways drop repeats by room and `rev`.
@@ -45,7 +46,9 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     joined = joined_frames_of(entry)
     deliveries = own_deliveries_of(entry)
     deliveries += [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
-    deliveries += [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
+    deliveries += [
+        Delivery(channel, DeliveryKind.UNORDERED, 0, f"{entry.rev}/{index}", data) for index, data in enumerate(joined)
+    ]
     deliveries.append(Delivery(channel, DeliveryKind.ORDERED, entry.rev, "", frame_of(entry)))
     return deliveries
 

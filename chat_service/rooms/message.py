@@ -147,6 +147,7 @@ class RecentMessages:
         self._max_bytes = max_bytes
         self._size_bytes = 0
         self._messages: OrderedDict[tuple[str, str, str], Message] = OrderedDict()
+        self._uncommitted: list[Message] = []
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -171,16 +172,31 @@ class RecentMessages:
             _, oldest = self._messages.popitem(last=False)
             self._size_bytes -= oldest.size_bytes
 
+    def remember_uncommitted(self, message: Message) -> None:
+        """Remember a message that is about to be committed; `keep_uncommitted` or `forget_uncommitted` follows."""
+        self.remember(message)
+        self._uncommitted.append(message)
+
+    def keep_uncommitted(self) -> None:
+        """Note that the commit succeeded."""
+        self._uncommitted.clear()
+
+    def forget_uncommitted(self) -> None:
+        """Forget the messages of a commit that failed."""
+        for message in self._uncommitted:
+            self.forget(message)
+        self._uncommitted.clear()
+
     def forget(self, message: Message) -> None:
         """Forget a message that has changed."""
         key = _key_of(message)
         if key is not None and (before := self._messages.pop(key, None)) is not None:
             self._size_bytes -= before.size_bytes
 
-    def clear(self) -> None:
-        """Forget all messages."""
-        self._messages.clear()
-        self._size_bytes = 0
+    def forget_room(self, room_id: str) -> None:
+        """Forget the messages of a room, some of which another process may have changed."""
+        for message in [message for message in self._messages.values() if message.room_id == room_id]:
+            self.forget(message)
 
 
 def _key_of(message: Message) -> tuple[str, str, str] | None:

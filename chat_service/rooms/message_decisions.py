@@ -22,7 +22,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     """Append a message, once per clientMessageId. A sender who is not a member joins."""
     room = decision.visible_room()
     user_id, key = decision.caller.user_id, command.client_message_id
-    if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
+    if key is not None and (repeated := decision.repeated(key)) is not None:
         return sent_again(repeated)
     extras = command.extras or NO_EXTRAS
     preview = _preview_of_answered(decision, extras)
@@ -47,7 +47,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     )
     member.read_seq = message.seq
     decision.record(EntryKind.MESSAGE, message)
-    decision.state.recent.remember(message)
+    decision.state.recent.remember_uncommitted(message)
     return Sent(message=message_view(message), repeated=False)
 
 

@@ -1,7 +1,7 @@
 """Reads whose results serve again for a moment."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from chat_service.storage.group_read import GroupRead
@@ -28,12 +28,21 @@ class RecentRead(Generic[K, V]):
         now_ms = self._monotonic_ms()
         while self._found and next(iter(self._found.values()))[0] <= now_ms - KEPT_MS:
             self._found.popitem(last=False)
-        kept = {} if is_fresh else {key: self._found[key][1] for key in keys if key in self._found}
+        if is_fresh:
+            return await self._reads.get(keys) if keys else {}
+        kept = {
+            key: found[1] for key in keys if (found := self._found.get(key)) is not None and found[0] > now_ms - KEPT_MS
+        }
         missing = [key for key in keys if key not in kept]
         if missing:
-            found = await self._reads.get(missing)
+            found_now = await self._reads.get(missing)
             for key in missing:
-                kept[key] = found.get(key)
+                kept[key] = found_now.get(key)
                 self._found[key] = now_ms, kept[key]
                 self._found.move_to_end(key)
         return {key: value for key, value in kept.items() if value is not None}
+
+    def forget(self, keys: Iterable[K]) -> None:
+        """Forget results that the caller has made outdated."""
+        for key in keys:
+            self._found.pop(key, None)

@@ -1,6 +1,7 @@
 """The shell around `write_behind`: writes the changes that plain messages make to the records of rooms and members."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 
 from chat_service.rooms.log import LogEntry
 from chat_service.storage.room_store import RoomStore
@@ -64,10 +65,19 @@ class RecordWriter:
         for some in chunks(mine, ROOMS_MAX):
             await self._write(some)
 
-    async def write_marks(self, room_ids: Collection[str]) -> None:
-        """Write the read marks of rooms whose records the caller writes next. Raises Unavailable."""
-        _, marks = self._behind.take(room_ids)
-        await self._rooms.put_read_marks(marks)
+    @asynccontextmanager
+    async def replaced(self, room_ids: Collection[str]) -> AsyncIterator[None]:
+        """Write the read marks of rooms, whose records the block then writes whole.
+
+        If one of both fails, what was to be written here stays due. Raises Unavailable.
+        """
+        places, marks = self._behind.take(room_ids)
+        try:
+            await self._rooms.put_read_marks(marks)
+            yield
+        except BaseException:
+            self._behind.put_back(places, marks, self._clock_ms())
+            raise
 
     async def _write(self, room_ids: Collection[str]) -> bool:
         places, marks = self._behind.take(room_ids)

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_service.partitions import partition
+from chat_service.partitions import partition, room_cache
 from chat_service.rooms.log import EntryKind, LogEntry, void_at
+from chat_service.rooms.message import RecentMessages
 from chat_service.storage import group_commit
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
+from shared.bus.delivery import DeliveryKind
 from shared.errors import ErrorCode
 from shared.mongo import Database
 from tests.bench.plans import INDEXES
@@ -102,6 +104,56 @@ async def test_message_is_stored_once_over_restarts(database: Database) -> None:
     assert [entry.id for entry in log if entry.message is not None] == [world.asked[2]]
     acks = [ack_in(world.recorder.replies[id_]) for id_ in world.asked[2:]]
     assert [ack is not None and ack.repeated for ack in acks] == [False, True, True]
+
+
+async def test_repeats_that_only_the_log_knows_add_no_entry(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each conflicts with its stored message, which the owner has forgotten."""
+    monkeypatch.setattr(room_cache, "RecentMessages", lambda: RecentMessages(max_count=1))
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    one, two = Act("send", PUBLIC, "ann", "k1"), Act("send", PUBLIC, "ann", "k2")
+    for acts in (CREATE_BOTH, (one, two), *[(one,), (two,)] * 3):
+        await world.take(Turn(acts))
+    log = (await world.check())[world.rooms[PUBLIC]]
+    assert [entry.kind for entry in log] == [EntryKind.CREATED, EntryKind.MESSAGE, EntryKind.MESSAGE]
+    await world.end()
+
+
+async def test_more_repeats_than_are_remembered_are_answered_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_cache, "RecentMessages", lambda: RecentMessages(max_count=2))
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    sends = tuple(Act("send", PUBLIC, "ann", f"k{number}") for number in range(6))
+    for acts in (CREATE_BOTH, sends, (*sends, Act("send", PUBLIC, "ann", "new"))):
+        await world.take(Turn(acts))
+    log = (await world.check())[world.rooms[PUBLIC]]
+    assert [entry.kind for entry in log] == [EntryKind.CREATED, *[EntryKind.MESSAGE] * 7]
+    acks = [ack_in(world.recorder.replies[id_]) for id_ in world.asked[-7:]]
+    assert [ack is not None and ack.repeated for ack in acks] == [*[True] * 6, False]
+    await world.end()
+
+
+async def test_shared_entry_of_reactions_is_delivered_once_to_their_resent_commands(database: Database) -> None:
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    await world.take(Turn((*CREATE_BOTH, Act("send", PUBLIC, "ann"))))
+    emoji = key_of_first_message("ann", ":k{}:")
+    before = len(world.recorder.deliveries)
+    await world.take(Turn(tuple(Act("react", PUBLIC, user, emoji) for user in ("ann", "ben", "cat")), fails_at=5))
+    reactions = [
+        entry for entry in await world.room_log.after(world.rooms[PUBLIC], 0) if entry.kind is EntryKind.REACTED
+    ]
+    assert len(reactions) == 1
+    ordered = [one for one in world.recorder.deliveries[before:] if one.kind is DeliveryKind.ORDERED]
+    assert (
+        len([one for one in ordered if one.position == reactions[0].rev]) <= 2
+    )  # as the room was loaded, and answered
+    await world.check()
+    await world.end()
 
 
 async def test_nothing_is_committed_while_socket_to_broker_is_full(database: Database) -> None:

@@ -14,7 +14,16 @@ from chat_service.rooms.decisions import decide
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType
-from shared.commands.chat import AddMember, AnyRoomCommand, JoinRoom, LeaveRoom, RemoveMember, SendMessage, UpdateRoom
+from shared.commands.chat import (
+    AddMember,
+    AnyRoomCommand,
+    Gone,
+    JoinRoom,
+    LeaveRoom,
+    RemoveMember,
+    SendMessage,
+    UpdateRoom,
+)
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PresenceView, UserProfile
@@ -171,6 +180,15 @@ def test_unanswered_command_keeps_the_shared_charge() -> None:
     ]
     assert refunds_of(settled) == {Charge("ann", "c1"): [Rate.MESSAGES]}
     assert refunds_of(settled[:1]) == {Charge("ann", "c1"): [Rate.MESSAGES, Rate.JOINS]}
+
+
+def test_repeat_that_only_the_log_recognised_keeps_its_charge() -> None:
+    repeat = Gone(id="room_1")
+    known = outcome_of("ann", repeat, None, None)
+    assert (known, outcome_of("ann", repeat, None, None, was_refused_by_log=True)) == (
+        ChargeOutcome.FREE,
+        ChargeOutcome.CHANGED,
+    )
 
 
 MESSAGES = ("send", "send old", "send older")

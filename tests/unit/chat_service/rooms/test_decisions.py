@@ -134,7 +134,7 @@ class ChatRoom:
 
 def deliveries_in(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
     """Return every delivery of a batch, those of its entries first."""
-    entries = [*changes.found, *changes.entries]
+    entries = [*changes.found.values(), *changes.entries]
     return [delivery for entry in entries for delivery in deliveries_of(entry, direct)] + changes.deliveries
 
 
@@ -470,11 +470,40 @@ def test_stored_message_is_answered_although_its_sender_was_removed() -> None:
 
 def test_refusal_of_a_command_sent_again_takes_the_rev_of_its_first_copy() -> None:
     chat = ChatRoom("private")
-    answer = chat.ask(send(STRANGER), is_resent=True)
+    answer = chat.ask(send(STRANGER), is_resent=True, may_land_later=True)
     assert answer.code is NOT_FOUND
     (entry,) = chat.changes.entries
     assert (entry.kind, entry.rev, entry.term) == (EntryKind.VOID, 2, TERM)
     assert chat.ask(send(MEMBER)).message.seq == 1, "a void entry takes no seq"
+
+
+def test_first_copy_that_was_decided_here_costs_no_void() -> None:
+    """The log has refused it, so it cannot be inserted later."""
+    chat = ChatRoom()
+    assert not chat.ask(send(MEMBER, key="c1")).repeated
+    assert chat.ask(send(MEMBER, key="c1"), is_resent=True).repeated
+    assert_nothing_changed(chat.changes)
+
+
+def test_repeat_is_recognised_by_messages_loaded_for_its_batch() -> None:
+    chat = ChatRoom()
+    sent = chat.ask(send(MEMBER, key="c1")).message
+    chat.state.recent = RecentMessages(max_bytes=0)
+    stored = chat.changes.entries[0].message
+    assert stored is not None
+    chat.state.repeats[MEMBER, "c1"] = stored
+    again = chat.ask(send(MEMBER, key="c1"))
+    assert (again.repeated, again.message.seq) == (True, sent.seq)
+
+
+def test_messages_of_a_failed_commit_are_forgotten_and_others_kept() -> None:
+    chat = ChatRoom()
+    chat.ask(send(MEMBER, key="kept"))
+    chat.state.recent.keep_uncommitted()
+    chat.ask(send(MEMBER, key="lost"))
+    chat.state.recent.forget_uncommitted()
+    assert chat.ask(send(MEMBER, key="kept")).repeated
+    assert not chat.ask(send(MEMBER, key="lost")).repeated
 
 
 def test_recent_messages_are_bounded_and_keep_newest() -> None:
@@ -515,7 +544,7 @@ def test_refused_command_is_not_decided_after_a_later_one_of_its_user() -> None:
 
 def test_expired_message_that_is_not_stored_stays_unsent() -> None:
     chat = ChatRoom()
-    assert chat.ask(send(MEMBER), expired=True, is_resent=True) is None
+    assert chat.ask(send(MEMBER), expired=True, is_resent=True, may_land_later=True) is None
     assert [entry.kind for entry in chat.changes.entries] == [EntryKind.VOID]
     assert chat.room.last_seq == 0
 
@@ -696,7 +725,7 @@ class Writer:
         for _ in range(2):
             states = self.load(commands)
             asked = [
-                PendingCommand(item, is_resent=is_resent, refusal=SLOWER if item.id in limited else None)
+                PendingCommand(item, is_resent, is_resent, refusal=SLOWER if item.id in limited else None)
                 for item in commands
             ]
             changes = decide(asked, states, TERM, NOW_MS)
@@ -707,7 +736,7 @@ class Writer:
             except RevConflict:
                 self.states.clear()
                 continue
-            for entry in [*changes.found, *changes.entries]:
+            for entry in [*changes.found.values(), *changes.entries]:
                 room = states[entry.room_id].room
                 for delivery in deliveries_of(entry, None if room is None else room.direct):
                     self.step()

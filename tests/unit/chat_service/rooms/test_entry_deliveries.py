@@ -79,7 +79,7 @@ ENTRIES = [
 @pytest.mark.parametrize("kind", [EntryKind.MESSAGE, EntryKind.REACTED])
 def test_gap_fills_show_the_members_that_live_lines_show(kind: EntryKind) -> None:
     one = entry(kind, message=MESSAGE, members=(BEN, CAT))
-    live = [delivery.frame for delivery in deliveries_of(one, None) if delivery.kind is DeliveryKind.TRANSIENT]
+    live = [delivery.frame for delivery in deliveries_of(one, None) if delivery.kind is DeliveryKind.UNORDERED]
     assert joined_frames_of(one) == live
     assert [shown(frame)[1]["userId"] for frame in live] == ["ben", "cat"]
 
@@ -107,7 +107,7 @@ def test_direct_room_delivers_to_its_two_users_only(one: LogEntry) -> None:
 
 def test_message_by_which_its_sender_joins_shows_the_member_first() -> None:
     first, message = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), None)
-    assert (first.kind, first.position) == (DeliveryKind.TRANSIENT, 0)
+    assert (first.kind, first.position, first.key) == (DeliveryKind.UNORDERED, 0, "7/0")
     assert shown(first.frame)[0] == "member:joined"
     assert message.frame == message_frame(MESSAGE)
 
