@@ -87,8 +87,8 @@ class Backend:
     ) -> "asyncio.Future[Reply]":
         """Store and deliver a message. Read the reply with `read_sent`.
 
-        With `refusal`, the room's owner answers with that refusal, unless the message repeats a stored one. Except for
-        UNAVAILABLE, a refused message is charged like a stored one.
+        With `refusal`, the room's owner answers with that refusal, unless the message repeats a stored one. A refused
+        message is charged like a stored one, unless the refusal is UNAVAILABLE or INTERNAL.
         """
         self._router.check_backlog(room_id)  # before any work: under overload most are refused
         message_id = new_id(Prefix.MESSAGE)
