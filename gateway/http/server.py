@@ -214,8 +214,8 @@ class _Connection(web.RequestHandler):
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Replace the protocol of the transport, and return the bytes that followed the request.
 
-        The connection stays counted for its address. aiohttp is told that the connection is lost, so it ends its own
-        task and timer and writes nothing more.
+        The connection stays counted for its address. This method reports it to aiohttp as lost, so aiohttp ends its
+        own task and timer and writes nothing more.
         """
         transport, self.transport = self.transport, None  # otherwise aiohttp would close it
         if transport is None:
