@@ -1,6 +1,8 @@
 """Typed requests from the gateway to the services, shared by WebSocket and REST. Sets ids and deadlines.
 
-Every method raises Refusal with the service's answer, or Unavailable.
+Methods raise Refusal with the service's answer, or Unavailable. `send_message` and `send_direct` return a future
+instead: it raises Unavailable, and `read_sent` raises the refusal of its reply. Both also raise Refusal at once under
+overload.
 """
 
 import asyncio
@@ -29,22 +31,22 @@ from shared.telemetry import correlation
 R = TypeVar("R")
 
 
-class RequestHead(TypedDict):
-    """The fields that start every command."""
+class RequestFields(TypedDict):
+    """The fields that every command has."""
 
     id: str
     caller: Caller
     request_id: str | None
 
 
-class ServiceRequestHead(RequestHead):
-    """The fields that start a `ServiceRequest`."""
+class ServiceRequestFields(RequestFields):
+    """The fields that every `ServiceRequest` has."""
 
     deadline_ms: int
 
 
-class RoomCommandHead(RequestHead):
-    """The fields that start a `RoomCommand`."""
+class RoomCommandFields(RequestFields):
+    """The fields that every `RoomCommand` has."""
 
     expires_at_monotonic_ms: int
 
@@ -85,7 +87,8 @@ class Backend:
     ) -> "asyncio.Future[Reply]":
         """Store and deliver a message. Read the reply with `read_sent`.
 
-        With a `refusal`, the answer is that, unless the message repeats a stored one. It is charged like a message.
+        With `refusal`, the room's owner answers with that refusal, unless the message repeats a stored one. A refused
+        message is charged like a stored one, unless the refusal is UNAVAILABLE or INTERNAL.
         """
         self._router.check_backlog(room_id)  # before any work: under overload most are refused
         message_id = new_id(Prefix.MESSAGE)
@@ -141,74 +144,86 @@ class Backend:
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """Return the room's head if the caller may subscribe to it. Raises Refusal otherwise."""
-        return await self.room_command(chat.SubscribeRoom(**self.room_head(caller), room_id=room_id), chat.RoomHead)
+        return await self.room_command(
+            chat.SubscribeRoom(**self.room_command_fields(caller), room_id=room_id), chat.RoomHead
+        )
 
     async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
         """Move the caller's read mark."""
-        command = chat.MarkRead(**self.room_head(caller), room_id=room_id, seq=seq, session_id=session_id)
+        command = chat.MarkRead(**self.room_command_fields(caller), room_id=room_id, seq=seq, session_id=session_id)
         return await self.room_command(command, ReadMark)
 
     async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
         """Announce to the room's other members that the caller started or stopped typing."""
-        command = chat.SetTyping(**self.room_head(caller), room_id=room_id, is_typing=is_typing)
+        command = chat.SetTyping(**self.room_command_fields(caller), room_id=room_id, is_typing=is_typing)
         return await self.room_command(command, TypingMark)
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Return the messages with `after` < seq ≤ `through`, as frames."""
-        query = chat_queries.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
+        query = chat_queries.ReplayMessages(
+            **self.request_fields(caller), room_id=room_id, after=after, through=through
+        )
         return await self.chat_request(query, ReplayedFrames)
 
     async def replay_entries(
         self, caller: Caller, room_id: str, after: int, through: int
     ) -> chat_queries.ReplayedEntries:
         """Return the entries of a room's log with `after` < rev ≤ `through` that a majority has."""
-        query = chat_queries.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
+        query = chat_queries.ReplayEntries(**self.request_fields(caller), room_id=room_id, after=after, through=through)
         return await self.chat_request(query, chat_queries.ReplayedEntries)
 
     async def recent_direct_messages(
         self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
     ) -> chat_queries.RecentDirectMessages:
         """Return the messages since `since_ms` in the direct rooms of these users."""
-        query = chat_queries.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
+        query = chat_queries.ListRecentDirectMessages(
+            **self.request_fields(caller), user_ids=user_ids, since_ms=since_ms
+        )
         return await self.chat_request(query, chat_queries.RecentDirectMessages)
 
     async def unread_counts(self, caller: Caller) -> RoomsUnread:
         """Return the unread counts of all rooms of the caller."""
-        return await self.chat_request(ListUnread(**self.head(caller)), RoomsUnread)
+        return await self.chat_request(ListUnread(**self.request_fields(caller)), RoomsUnread)
 
     async def check_unread(self, pairs: tuple[tuple[str, str], ...]) -> RoomsUnread:
         """Return the unread counts of at most 500 pairs of (user id, room id); non-members are left out."""
-        return await self.chat_request(CheckUnread(**self.head(GATEWAY), pairs=pairs), RoomsUnread)
+        return await self.chat_request(CheckUnread(**self.request_fields(GATEWAY), pairs=pairs), RoomsUnread)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""
-        return await self.chat_request(chat_queries.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
+        return await self.chat_request(
+            chat_queries.GetPresence(**self.request_fields(caller), user_ids=user_ids), PresenceState
+        )
 
     async def report_presence(self, report: chat_queries.ReportPresence) -> chat_queries.PresenceReported:
-        """Renew this gateway's presence lease and report which users connected and disconnected."""
+        """Report a batch of users who came or went; an empty batch renews this gateway's presence lease."""
         return await self._bus.request(CHAT_PRESENCE, report, chat_queries.PresenceReported)
 
     async def prices(self, caller: Caller, symbols: tuple[str, ...] | None) -> market.Prices:
         """Return the latest prices of these symbols, or of all if None."""
-        return await self.market_request(market.GetPrices(**self.head(caller), symbols=symbols), market.Prices)
+        return await self.market_request(
+            market.GetPrices(**self.request_fields(caller), symbols=symbols), market.Prices
+        )
 
     async def open_inbox(self, caller: Caller, since: int | None) -> notifier.InboxHead:
         """Return the head of the caller's inbox and the notifications after `since`."""
-        return await self.notifier_request(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
+        return await self.notifier_request(
+            notifier.OpenInbox(**self.request_fields(caller), since=since), notifier.InboxHead
+        )
 
     async def replay_inbox(self, caller: Caller, after: int, through: int) -> ReplayedFrames:
         """Return the notifications with `after` < seq ≤ `through`, as frames."""
-        query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
+        query = notifier.ReplayInbox(**self.request_fields(caller), after=after, through=through)
         return await self.notifier_request(query, ReplayedFrames)
 
-    def room_head(self, caller: Caller) -> RoomCommandHead:
-        """Return the head of a new room command."""
-        return {**_head(caller), "expires_at_monotonic_ms": self._router.expires_at_monotonic_ms()}
+    def room_command_fields(self, caller: Caller) -> RoomCommandFields:
+        """Return the fields that every room command has."""
+        return {**_fields(caller), "expires_at_monotonic_ms": self._router.expires_at_monotonic_ms()}
 
-    def head(self, caller: Caller) -> ServiceRequestHead:
-        """Return the head of a new command to any process of a service."""
-        return {**_head(caller), "deadline_ms": self._bus.deadline_ms()}
+    def request_fields(self, caller: Caller) -> ServiceRequestFields:
+        """Return the fields that every request to any process of a service has."""
+        return {**_fields(caller), "deadline_ms": self._bus.deadline_ms()}
 
 
-def _head(caller: Caller) -> RequestHead:
+def _fields(caller: Caller) -> RequestFields:
     return {"id": new_id(Prefix.COMMAND), "caller": caller, "request_id": correlation.current()}

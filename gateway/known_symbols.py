@@ -1,4 +1,4 @@
-"""Which symbols market_feed knows, asked for together."""
+"""The symbols that market_feed knows; the others are looked up together, in at most ten queries a second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ Fetch = Callable[[Sequence[str]], Awaitable[Prices]]
 
 
 class _Round:
-    """One query: the symbols that gather for it, and its future answer, the unknown ones."""
+    """One query: the symbols that gather for it, and the future of its answer: those that market_feed does not know."""
 
     def __init__(self, answer: "asyncio.Future[frozenset[str]]") -> None:
         self.symbols: dict[str, None] = {}

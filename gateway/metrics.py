@@ -5,7 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 CONNECTIONS = Gauge("gateway_connections", "Open WebSocket connections")
-CONNECTIONS_MAX = Gauge("gateway_connections_max", "Limit of open connections of this gateway: MAX_CONNECTIONS")
+CONNECTIONS_MAX = Gauge("gateway_connections_max", "Limit of WebSocket connections of this gateway: MAX_CONNECTIONS")
 OPEN_CONNECTIONS = Gauge("gateway_open_connections", "Open TCP connections: WebSocket and HTTP")
 CONNECTIONS_OPENED = Counter("gateway_connections_opened", "WebSocket upgrades completed")
 CONNECTIONS_REFUSED = Counter(
@@ -21,7 +21,7 @@ FRAMES_IN = Counter("gateway_frames_in", "Frames received from clients, by type"
 BYTES_IN = Counter("gateway_bytes_in", "Bytes of text frames received from clients")
 FRAMES_OUT = Counter(
     "gateway_frames_out",
-    "Frames sent to clients: by the fan-out, counted once for each socket, and as answers",
+    "Frames sent to clients, by way: fan-out (counted once for each socket), answers, activity",
     ["way"],
 )
 BYTES_OUT = Counter("gateway_bytes_out", "Bytes of frames sent to clients", ["way"])

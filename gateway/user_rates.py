@@ -12,7 +12,7 @@ from shared.rate_window import SlidingWindow
 class UserRate:
     """At most `limit` items of one user in any minute; admins and services are exempt.
 
-    Bound: as `SlidingWindow`, which holds the items of the last minute alone.
+    Bound: that of `SlidingWindow`, which keeps only the items of the last minute.
     """
 
     def __init__(self, limit: int, excess: str) -> None:

@@ -11,7 +11,9 @@ TICK_AGE_SECONDS = Histogram(
     ["source"],
     buckets=AGE_BUCKETS_S,
 )
-TICKS_LATE = Counter("market_ticks_late", "Late ticks: older than the price of their symbol, they corrected the past")
+TICKS_LATE = Counter(
+    "market_ticks_late", "Late ticks: older than their symbol's price, so they changed only past candles and volume"
+)
 TICKS_BAD = Counter("market_ticks_bad", "Ticks refused", ["source"])
 TICKS_SKIPPED = Counter("market_ticks_skipped", "Valid ticks skipped while the database was unavailable", ["source"])
 TICKS_UNANNOUNCED = Counter(

@@ -64,8 +64,8 @@ LABELS: dict[str, Values] = {
     "type": Values(r"[a-z]+(:[a-z]+)?", "a frame type of the protocol; `other` for refused frames"),
     "way": Values(
         "fanout|answer|activity",
-        "`fanout`: sent to all subscribers of a channel; `answer`: sent to one socket; `activity`: to followers of all"
-        " their rooms",
+        "`fanout`: sent to all subscribers of a channel; `answer`: sent to one socket; `activity`: sent to"
+        " sockets subscribed to `activity`",
     ),
 }
 

@@ -1,6 +1,6 @@
 """The bound on open TCP connections, in total and by address. Pure: injected randomness.
 
-    arrive ──> idle <──────── busy ──> a socket, or closed: `left`
+    arrive ──> idle <───────> busy ──> a socket, or closed: `left`
                  └─ closed first when the gateway, or the address, is full
 
 A connection without a request in progress is idle: a new one, or one that is kept alive. If no connection is idle, the
@@ -22,7 +22,7 @@ class IdleConnection(Protocol):
     """A connection that can be closed without loss."""
 
     def abort(self) -> None:
-        """Close the connection. It leaves soon."""
+        """Close the connection; `left` is called soon afterwards."""
 
 
 class OpenConnections:

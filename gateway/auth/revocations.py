@@ -53,8 +53,9 @@ class RevocationList:
 class RevocationListSync:
     """Follows the list: changes arrive as control deliveries.
 
-    A lost delivery leaves no trace. So the list is loaded again from its highest version every 5 s, when other lines
-    were lost, and at every connection to the broker.
+    A lost delivery leaves no trace. So the list is loaded again every 5 s, when other lines were lost, and at every
+    connection to the broker: all records above `version`, the highest version that a load returned. Announced records
+    do not raise it, because an earlier one may be lost.
     """
 
     def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
@@ -107,7 +108,7 @@ class RevocationListSync:
     async def _load(self) -> None:
         more = True
         while more:
-            command = ListRevocations(**self._backend.head(GATEWAY), after=self._revocations.version)
+            command = ListRevocations(**self._backend.request_fields(GATEWAY), after=self._revocations.version)
             page = await self._backend.notifier_request(command, RevocationPage)
             for record in page.items:
                 self.learn(record)

@@ -39,7 +39,7 @@ async def list_dead_letters(amqp_url: str) -> list[DeadLetter]:
 
 
 async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], bool]) -> int:
-    """Return the chosen dead letters to their queues and return their number.
+    """Put the chosen dead letters back into their queues, and return how many.
 
     `is_chosen` gets the number of a dead letter, counted from 1 from the oldest. A dead letter is removed once its
     queue has confirmed it; a message that fails again becomes a new dead letter. One whose queue does not exist stays.

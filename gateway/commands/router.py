@@ -49,7 +49,7 @@ class _PendingCommand(PendingReply):
 
 
 class CommandRouter:
-    """Room commands of one gateway process. Make it before the bus is entered.
+    """Room commands of one gateway process. Create it before entering the bus's context.
 
     `replies` is the private queue on which answers arrive. A command expires after at most 3 s; the owner does
     not begin an expired one.
@@ -61,7 +61,7 @@ class CommandRouter:
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _PendingCommand] = {}
-        # The largest belongs to the beat with the shortest transit time.
+        # The largest skew comes from the beat with the shortest transit time, so it is the most exact.
         self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         self._is_flush_due = False
         self._asked = asyncio.Event()
@@ -87,8 +87,8 @@ class CommandRouter:
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
 
-        The future raises Unavailable when the command can no longer be committed and no reply has arrived. Raises
-        Refusal as `check_backlog` does.
+        The future raises Unavailable at once while the broker is not connected, and later when the command can no
+        longer be committed and no reply has arrived. Raises Refusal as `check_backlog` does.
         """
         self.check_backlog(command.room_id)
         if (span := tracing.ask(command.op)) is not None:
@@ -113,7 +113,7 @@ class CommandRouter:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if not self._outbox.is_idle:  # the beats of an idle system wake no one
+        if not self._outbox.is_idle:  # while idle, a beat must not wake `run`
             self._asked.set()
         if not self._bus.is_connected:
             return
@@ -186,7 +186,7 @@ class CommandRouter:
             await self._wait(beat_due_s)
 
     async def _wait(self, beat_due_s: float) -> None:
-        """Wait for the next tick; while no command is in flight, for the next command or beat."""
+        """Wait for the next tick; while no command waits or is in flight, for the next command or beat."""
         if not self._outbox.is_idle:
             await asyncio.sleep(TICK_S)
             return

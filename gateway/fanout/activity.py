@@ -6,8 +6,8 @@ sent, so the newest state always arrives, and a socket that reads slowly queues 
 
 A query gives the initial counts; delivery lines update them. A message advances the newest seq; the user's own messages
 and `chat:read` advance the read mark; a mention increments the mention count. After a gap, an edit, a deletion or a new
-membership, the (user, room) pair is queried again (`to_ask`, `apply`). A room is not shown to a user while their
-membership is unconfirmed.
+membership, the (user, room) pair is queried again (`pairs_to_query`, `apply`). A room is not shown to a user while
+their membership is unconfirmed.
 
 Cost: a dictionary look-up and 1 us for each message of a followed room; in a flush, one update of a dictionary for each
 room with messages, and a pass over the rooms of each socket that is due.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.fanout.activity_lines import ActivityLines
 from gateway.fanout.activity_registry import ActivityRegistry
-from gateway.fanout.activity_rooms import ActivitySink, ActivityUser, Asking, Follower
+from gateway.fanout.activity_rooms import ActivitySink, ActivityUser, Follower, PendingQuery
 from shared.bus.delivery import room_channel
 from shared.commands.activity import PAIRS_MAX, RoomUnread
 from shared.protocol.activity_frames import ActivitySubscribedData
@@ -52,9 +52,9 @@ class Activity:
         return bool(self._registry.dirty or self._registry.waiting)
 
     @property
-    def has_questions(self) -> bool:
-        """Return whether there are pairs to ask for; see `take_pairs`."""
-        return bool(self._registry.to_ask)
+    def has_pairs_to_query(self) -> bool:
+        """Return whether the counts of any pair must be queried; see `take_pairs`."""
+        return bool(self._registry.pairs_to_query)
 
     @property
     def user_ids(self) -> list[str]:
@@ -71,12 +71,12 @@ class Activity:
         user = self._registry.users.get(user_id)
         return [] if user is None else [follower.sink for follower in user.followers]
 
-    def unnoted(self, counts: Iterable[RoomUnread]) -> list[str]:
-        """Return the rooms in an answer that no socket here follows yet, excluding direct rooms (no channel needed)."""
+    def unfollowed_of(self, counts: Iterable[RoomUnread]) -> list[str]:
+        """Return the rooms of an answer that no socket here follows yet, excluding direct rooms (no channel needed)."""
         return self.unfollowed_rooms([(count.user_id, count.room_id) for count in counts if not count.is_direct])
 
     def unfollowed_rooms(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the rooms of pairs to ask for that no socket here follows yet."""
+        """Return the rooms of these pairs that no socket here follows yet."""
         rooms = {room_id: self._registry.rooms.get(room_channel(room_id)) for _, room_id in pairs}
         return [room_id for room_id, room in rooms.items() if room is None or not room.users]
 
@@ -84,15 +84,15 @@ class Activity:
         """Return whether a user has a socket here."""
         return user_id in self._registry.users
 
-    def take_unfollowed(self) -> list[str]:
+    def take_abandoned_channels(self) -> list[str]:
         """Return the channels of rooms that no socket follows any more, once."""
-        unfollowed, self._registry.unfollowed = self._registry.unfollowed, []
-        return [name for name in unfollowed if name not in self._registry.rooms]
+        abandoned, self._registry.abandoned = self._registry.abandoned, []
+        return [name for name in abandoned if name not in self._registry.rooms]
 
     # Sockets --------------------------------------------------------------------------------------------------------
 
     def follow(self, sink: ActivitySink) -> None:
-        """Add a socket, between `begin` and `end` of a request for its user. Its `greeting` is due at once."""
+        """Add a socket, between `begin` and `end` of a query for its user. Its `greeting` is due at once."""
         registry = self._registry
         user = registry.users[sink.user_id]
         self._remove(sink)
@@ -123,43 +123,43 @@ class Activity:
             room.followers.pop(follower, None)
 
     def _discard(self, user: ActivityUser) -> None:
-        """Forget a user without sockets and requests."""
-        if not user.followers and not user.asking:
+        """Forget a user without sockets and queries."""
+        if not user.followers and not user.queries:
             for room in list(user.rooms):
                 self._registry.leave(user, room)
             del self._registry.users[user.id]
 
-    # Requests for all rooms of a user -------------------------------------------------------------------------------
+    # Queries of all rooms of a user ---------------------------------------------------------------------------------
 
-    def begin(self, user_id: str) -> Asking:
-        """Begin a request. Pass its answer to `apply_all`, then, in any case, `end` it."""
+    def begin(self, user_id: str) -> PendingQuery:
+        """Begin a query. Pass its answer to `apply_all`, then, in any case, `end` it."""
         user = self._registry.users.get(user_id)
         if user is None:
             user = self._registry.users[user_id] = ActivityUser(user_id)
-        asking = Asking()
-        user.asking.append(asking)
-        self._registry.asking += 1
-        return asking
+        query = PendingQuery()
+        user.queries.append(query)
+        self._registry.full_queries += 1
+        return query
 
-    def apply_all(self, user_id: str, asking: Asking, counts: Iterable[RoomUnread]) -> None:
-        """Take the answer with all rooms of the user. Query again the rooms that lines have changed since."""
+    def apply_all(self, user_id: str, query: PendingQuery, counts: Iterable[RoomUnread]) -> None:
+        """Apply the answer with all rooms of the user. Query again the rooms that a later line has changed."""
         user = self._registry.users[user_id]
         user.is_in_doubt = False
         found = {count.room_id: count for count in counts}
-        for room in [room for room in user.rooms if room.id not in found and room.id not in asking.changed]:
+        for room in [room for room in user.rooms if room.id not in found and room.id not in query.changed]:
             self._registry.leave(user, room)
         for room_id, count in found.items():
-            if room_id not in asking.left:
+            if room_id not in query.left:
                 self._registry.join(user, count)
-        for room_id, position in asking.changed.items():
+        for room_id, position in query.changed.items():
             if room_id not in found or position > found[room_id].rev:
-                self._registry.ask(user, room_id, position)
+                self._registry.query_pair(user, room_id, position)
 
-    def end(self, user_id: str, asking: Asking) -> None:
-        """End a request."""
+    def end(self, user_id: str, query: PendingQuery) -> None:
+        """End a query."""
         user = self._registry.users[user_id]
-        user.asking = [other for other in user.asking if other is not asking]
-        self._registry.asking -= 1
+        user.queries = [other for other in user.queries if other is not query]
+        self._registry.full_queries -= 1
         self._discard(user)
         self._registry.drop_unclaimed()
 
@@ -170,33 +170,36 @@ class Activity:
         for room in self._registry.rooms.values():
             room.rev = room.base = 0
 
-    # Requests for pairs ---------------------------------------------------------------------------------------------
+    # Queries of pairs -----------------------------------------------------------------------------------------------
 
     def take_pairs(self) -> tuple[tuple[str, str], ...]:
-        """Return at most 500 pairs of (user id, room id) to ask for. Pass their answer to `apply`."""
-        pairs = tuple(self._registry.to_ask)[:PAIRS_MAX]
+        """Return at most 500 pairs of (user id, room id) to query. Pass their answer to `apply`."""
+        pairs = tuple(self._registry.pairs_to_query)[:PAIRS_MAX]
         for pair in pairs:
-            del self._registry.to_ask[pair]
-            self._registry.asked[pair] = 0
+            del self._registry.pairs_to_query[pair]
+            self._registry.pairs_in_query[pair] = 0
         return pairs
 
-    def ask_again(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Take back the pairs of a failed request."""
+    def requeue(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take back the pairs of a failed query."""
         for pair in pairs:
-            del self._registry.asked[pair]
-            self._registry.to_ask[pair] = None
+            del self._registry.pairs_in_query[pair]
+            self._registry.pairs_to_query[pair] = None
 
     def apply(self, pairs: Sequence[tuple[str, str]], counts: Iterable[RoomUnread]) -> None:
-        """Take the answer for pairs; a pair that it lacks has ended. Query again those that lines have overtaken."""
+        """Apply the answer for these pairs. If it lacks a pair, the user has left the room.
+
+        Query again the pairs that a later line has changed.
+        """
         registry = self._registry
         found = {(count.user_id, count.room_id): count for count in counts}
         for pair in pairs:
-            position = registry.asked.pop(pair)
+            position = registry.pairs_in_query.pop(pair)
             user, count = registry.users.get(pair[0]), found.get(pair)
             if user is None:
                 continue
             if position > (0 if count is None else count.rev):
-                registry.to_ask[pair] = None
+                registry.pairs_to_query[pair] = None
             elif count is not None:
                 registry.join(user, count)
             elif (room := registry.rooms.get(room_channel(pair[1]))) is not None and room in user.rooms:

@@ -23,7 +23,9 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 SLICE_S = 0.1
-SOCKETS_PER_SLICE = 64  # some 3 ms with 500 rooms each; the rest follows in the next slice, and keeps that phase
+# Some 3 ms with 500 rooms each. The rest follows in the next slice and stays there, since each socket is due 1 s after
+# its own flush.
+SOCKETS_PER_SLICE = 64
 NEXT_SLICE_S = 0.02
 HOLDER = "activity/"  # of channels that `ShardBindings` keeps bound
 
@@ -39,7 +41,7 @@ class ActivityFeed:
         self._activity = Activity()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_asking = False
+        self._is_querying = False
         self._rechecking: asyncio.Task[None] | None = None
 
     @property
@@ -59,7 +61,7 @@ class ActivityFeed:
 
     async def subscribe(self, sink: ActivitySink) -> ActivitySubscribedData:
         """Make a socket follow its user's rooms, and return the answer. Raises Refusal and Unavailable."""
-        await self._ask_all(sink.user_id, sink)
+        await self._query_all(sink.user_id, sink)
         metrics.ACTIVITY_SOCKETS.set(self._activity.sockets)
         return self._activity.greeting(sink)
 
@@ -69,47 +71,50 @@ class ActivityFeed:
         metrics.ACTIVITY_SOCKETS.set(self._activity.sockets)
         self._release()
 
-    async def _ask_all(self, user_id: str, sink: ActivitySink | None = None) -> None:
-        """Ask for all rooms of a user, and let a new socket follow them."""
-        asking = self._activity.begin(user_id)
+    async def _query_all(self, user_id: str, sink: ActivitySink | None = None) -> None:
+        """Query the counts in all rooms of a user, and let a new socket follow these rooms."""
+        query = self._activity.begin(user_id)
         try:
             counts = await self._all_counts(user_id)
             if sink is not None and sink.is_gone:
                 raise Unavailable("the client has disconnected")
-            self._activity.apply_all(user_id, asking, counts)
+            self._activity.apply_all(user_id, query, counts)
             if sink is not None:
                 self._activity.follow(sink)
         finally:
-            self._activity.end(user_id, asking)
+            self._activity.end(user_id, query)
             self._release()
             self._go_on()
 
     async def _all_counts(self, user_id: str) -> tuple[RoomUnread, ...]:
-        """Return a user's counts, read after the lines of all these rooms began to arrive."""
+        """Return a user's counts from a query that began after the shards of all these counts' rooms were bound.
+
+        So no line is missed in between.
+        """
         caller = Caller(user_id=user_id)
         while True:
             bound = self._bindings.bound_shards()
             counts = (await self._backend.unread_counts(caller)).counts
-            unnoted = self._activity.unnoted(counts)
-            for room_id in unnoted:
+            unfollowed = self._activity.unfollowed_of(counts)
+            for room_id in unfollowed:
                 self._activity.expect(room_id)
                 await self._bindings.require(room_channel(room_id), HOLDER)
-            if all(shard_of(room_channel(room_id)) in bound for room_id in unnoted):
+            if all(shard_of(room_channel(room_id)) in bound for room_id in unfollowed):
                 return counts
 
     # Pairs of user and room -----------------------------------------------------------------------------------------
 
-    async def _ask_pairs(self) -> None:
-        """Ask until all questions are answered: one request at a time, of up to 500 pairs."""
+    async def _query_pairs(self) -> None:
+        """Query until the counts of all pairs are known: one request at a time, of up to 500 pairs."""
         try:
             while pairs := self._activity.take_pairs():
-                if not await self._retries.run(partial(self._ask, pairs)):
-                    self._activity.ask_again(pairs)
+                if not await self._retries.run(partial(self._query_batch, pairs)):
+                    self._activity.requeue(pairs)
         finally:
-            self._is_asking = False
+            self._is_querying = False
         self._go_on()
 
-    async def _ask(self, pairs: tuple[tuple[str, str], ...]) -> None:
+    async def _query_batch(self, pairs: tuple[tuple[str, str], ...]) -> None:
         for room_id in self._activity.unfollowed_rooms(pairs):
             self._activity.expect(room_id)
             await self._bindings.require(room_channel(room_id), HOLDER)
@@ -118,19 +123,19 @@ class ActivityFeed:
         self._release()
 
     def _release(self) -> None:
-        for name in self._activity.take_unfollowed():
+        for name in self._activity.take_abandoned_channels():
             self._bindings.release(name, HOLDER)
 
     # The connection -------------------------------------------------------------------------------------------------
 
     def on_disconnected(self) -> None:
-        """Show nothing until every user's rooms are asked for again; answers under way predate the loss."""
+        """Show nothing until every user's rooms are queried again; answers under way predate the loss."""
         if self._rechecking is not None:
             self._rechecking.cancel()
         self._activity.suspend()
 
     def on_connected(self) -> None:
-        """Ask for the rooms of all users again."""
+        """Query the rooms of all users again."""
         if self._rechecking is not None:
             self._rechecking.cancel()
         if self._activity.is_used:
@@ -142,7 +147,7 @@ class ActivityFeed:
                 tasks.create_task(self._recheck_user(user_id))
 
     async def _recheck_user(self, user_id: str) -> None:
-        is_known = await self._retries.run(partial(self._ask_all, user_id), lambda: self._activity.follows(user_id))
+        is_known = await self._retries.run(partial(self._query_all, user_id), lambda: self._activity.follows(user_id))
         if not is_known:
             for sink in self._activity.sinks_of(user_id):
                 sink.close_for_resume()
@@ -150,12 +155,12 @@ class ActivityFeed:
     # Out ------------------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Schedule the next flush and the query of unknown counts, unless both are in progress."""
+        """Schedule the next flush if none is scheduled; start to query unknown counts if no query is in progress."""
         if self._timer is None and self._activity.has_work:
             self._timer = self._loop.call_later(SLICE_S, self._flush)
-        if not self._is_asking and self._activity.has_questions:
-            self._is_asking = True
-            self._spawn(self._ask_pairs())
+        if not self._is_querying and self._activity.has_pairs_to_query:
+            self._is_querying = True
+            self._spawn(self._query_pairs())
 
     def _flush(self) -> None:
         self._timer = None

@@ -1,7 +1,8 @@
 """Updates of activity state from delivery lines. Pure.
 
 A line updates the state if it is the next one of its room. After a gap, the memberships and counts of all users are
-queried again. An edit or deletion may change the mentions of a message, but its frame lacks the previous mentions.
+queried again. An edit or deletion may change the mentions of a message, but its frame lacks the previous mentions, so
+the counts of the users concerned are queried again.
 """
 
 from collections.abc import Iterable
@@ -49,7 +50,7 @@ class ActivityLines:
         match delivery.kind:
             case DeliveryKind.ORDERED if channel.startswith(_ROOM):
                 room = rooms.get(channel)
-                if room is None and self._registry.asking:
+                if room is None and self._registry.full_queries:
                     room = self._registry.expect(channel.removeprefix(_ROOM))
                 if room is not None:
                     self._apply_entry(room, delivery.position, delivery.frame)
@@ -71,7 +72,7 @@ class ActivityLines:
         user = self._registry.users.get(delivery.channel.removeprefix(_USER))
         room = self._registry.rooms.get(room_channel(delivery.key))
         if user is not None and (room is None or user not in room.users):
-            self._registry.ask(user, delivery.key, delivery.position)
+            self._registry.query_pair(user, delivery.key, delivery.position)
             room = self._registry.expect(delivery.key)
         if room is not None:
             self._apply_entry(room, delivery.position, delivery.frame)
@@ -80,7 +81,7 @@ class ActivityLines:
         if position <= room.rev:
             return
         if not room.rev:
-            room.base = position - 1  # an answer from before that lacks entries between the two
+            room.base = position - 1  # an answer with a lower rev lacks the entries between its rev and this line
         elif position != room.rev + 1:
             self._doubt(room, position)
         room.rev = position
@@ -124,7 +125,7 @@ class ActivityLines:
         for user in self._registry.users.values():
             self._registry.note_overtaken(user, room.id, position)
             if room in user.rooms and (room in user.mentions or user.id in named):
-                self._registry.ask(user, room.id, position)
+                self._registry.query_pair(user, room.id, position)
 
     # Losses ---------------------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class ActivityLines:
             return
         user.rooms[room] = mark.seq
         if room in user.mentions and mark.seq < room.latest:
-            self._registry.ask(user, room.id)
+            self._registry.query_pair(user, room.id)
         else:
             user.set_mentions(room, 0)
         self._registry.owe(user, room, delivery.key)
@@ -178,10 +179,10 @@ class ActivityLines:
         if user is None:
             return
         if is_joined:
-            self._registry.ask(user, room_id)
+            self._registry.query_pair(user, room_id)
             return
         self._registry.note_overtaken(user, room_id, NOT_IN_LOG)
-        for asking in user.asking:
-            asking.left.add(room_id)
+        for query in user.queries:
+            query.left.add(room_id)
         if room is not None and room in user.rooms:
             self._registry.leave(user, room)

@@ -6,33 +6,39 @@ from gateway.fanout.activity_rooms import ActivitySink, ActivityUser, FollowedRo
 from shared.bus.delivery import room_channel
 from shared.commands.activity import RoomUnread
 
-NOT_IN_LOG = sys.maxsize  # the position of a change that no entry makes: only a later query shows it
+# The position of a change without a log entry (a read mark, a membership): above every rev, so every answer under way
+# counts as outdated.
+NOT_IN_LOG = sys.maxsize
 
 
 class ActivityRegistry:
     """The state of one gateway process. Bound: the rooms of the users with a socket on `activity`.
 
-    `to_ask` holds pairs of (user id, room id) whose counts are unknown, and `asked` those being queried, with the
-    position of the last line that changed them since. `flush` is the number of the next flush.
+    `pairs_to_query` holds pairs of (user id, room id) whose counts are unknown, and `pairs_in_query` those being
+    queried, with the position of the last line that changed them since. `full_queries` is the number of queries of all
+    rooms of a user that are in progress. `flush` is the number of the next flush.
     """
 
     def __init__(self) -> None:
         self.users: dict[str, ActivityUser] = {}
         self.rooms: dict[str, FollowedRoom] = {}  # by channel
         self.followers: dict[ActivitySink, Follower] = {}
-        self.to_ask: dict[tuple[str, str], None] = {}
-        self.asked: dict[tuple[str, str], int] = {}
-        self.asking = 0  # requests for all rooms of a user
+        self.pairs_to_query: dict[tuple[str, str], None] = {}
+        self.pairs_in_query: dict[tuple[str, str], int] = {}
+        self.full_queries = 0
         self.dirty: dict[FollowedRoom, None] = {}
         self.waiting: dict[Follower, None] = {}
         self.flush = 1
-        self.unfollowed: list[str] = []
+        self.abandoned: list[str] = []  # channels of rooms that no socket follows any more
         self._unclaimed: set[str] = set()  # rooms noted in case an answer names them
 
     # Rooms ----------------------------------------------------------------------------------------------------------
 
     def expect(self, room_id: str) -> FollowedRoom:
-        """Note a room's lines from now on, before an answer that may name it. Return the room."""
+        """Return the room, created if need be, so that its lines are noted from now on.
+
+        A pending answer may name it.
+        """
         name = room_channel(room_id)
         room = self.rooms.get(name)
         if room is None:
@@ -41,13 +47,14 @@ class ActivityRegistry:
         return room
 
     def join(self, user: ActivityUser, count: RoomUnread) -> None:
-        """Take an answer: the user is a member of a room, with these counts."""
+        """Apply an answer: the user is a member of a room, with these counts."""
         room = self.expect(count.room_id)
         self._unclaimed.discard(room_channel(room.id))
         if not room.rev:
             room.rev = room.base = count.rev
-        elif count.rev < room.base:  # the lines in between are dropped as repeats
-            self.ask(user, room.id, room.base)
+        elif count.rev < room.base:
+            # Entries between `count.rev` and `base` are missing here, and their lines would be dropped as repeats.
+            self.query_pair(user, room.id, room.base)
         if count.rev > room.rev:
             user.ahead[room] = count.rev
         is_known = room in user.rooms
@@ -88,9 +95,9 @@ class ActivityRegistry:
 
     def drop_unclaimed(self) -> None:
         """Forget rooms that no answer has named, once no query that might name them is in progress."""
-        if self.asking or not self._unclaimed:
+        if self.full_queries or not self._unclaimed:
             return
-        wanted = {room_channel(room_id) for pairs in (self.asked, self.to_ask) for _, room_id in pairs}
+        wanted = {room_channel(room_id) for pairs in (self.pairs_in_query, self.pairs_to_query) for _, room_id in pairs}
         for name in self._unclaimed - wanted:
             self._drop(self.rooms[name])
 
@@ -100,7 +107,7 @@ class ActivityRegistry:
             del self.rooms[name]
             self._unclaimed.discard(name)
             self.dirty.pop(room, None)
-            self.unfollowed.append(name)
+            self.abandoned.append(name)
 
     def note_changed(self, room: FollowedRoom) -> None:
         """Show a room to its followers with the next flush."""
@@ -108,28 +115,31 @@ class ActivityRegistry:
         self.dirty[room] = None
 
     def owe(self, user: ActivityUser, room: FollowedRoom, without: str = "") -> None:
-        """Send a user's sockets, apart from one session, the counts in a room."""
+        """Mark the counts of a room as due to all sockets of a user except the session `without`.
+
+        A flush sends them.
+        """
         for follower in user.followers:
             if follower.sink.session_id != without:
                 follower.owed[room] = None
                 self.waiting[follower] = None
 
-    # Requests -------------------------------------------------------------------------------------------------------
+    # Queries --------------------------------------------------------------------------------------------------------
 
-    def ask(self, user: ActivityUser, room_id: str, position: int = NOT_IN_LOG) -> None:
-        """Query a user's counts in a room, at least through the entry `position`."""
+    def query_pair(self, user: ActivityUser, room_id: str, position: int = NOT_IN_LOG) -> None:
+        """Request a query of a user's counts in a room that includes the entry `position`."""
         self.note_overtaken(user, room_id, position)
-        self.to_ask[user.id, room_id] = None
+        self.pairs_to_query[user.id, room_id] = None
 
     def doubt(self, user: ActivityUser, room: FollowedRoom, position: int) -> None:
         """Query a room that the user may have left, and do not show it until the answer."""
         user.doubtful.add(room)
-        self.ask(user, room.id, position)
+        self.query_pair(user, room.id, position)
 
     def note_overtaken(self, user: ActivityUser, room_id: str, position: int) -> None:
         """Note that pending answers must include the entry `position`."""
         pair = (user.id, room_id)
-        if pair in self.asked:
-            self.asked[pair] = max(position, self.asked[pair])
-        for asking in user.asking:
-            asking.changed[room_id] = max(position, asking.changed.get(room_id, 0))
+        if pair in self.pairs_in_query:
+            self.pairs_in_query[pair] = max(position, self.pairs_in_query[pair])
+        for query in user.queries:
+            query.changed[room_id] = max(position, query.changed.get(room_id, 0))

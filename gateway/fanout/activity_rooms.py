@@ -27,12 +27,13 @@ class ActivitySink(Sink, Protocol):
 class FollowedRoom:
     """A room as all its followers see it. `changed` is the number of the flush that its newest message waited for.
 
-    `rev` is the newest entry seen; 0: none. All entries after `base` were seen: a query's answer named it, or the first
-    line. `latest` and `at` are the seq and time of the newest message, and `part` is the room's part of a
-    `room:activity` frame, encoded once for all.
+    `rev` is the newest entry seen; 0: none. `base` is where tracking began: the rev of the first query's answer, or the
+    position before the first line. An answer with a rev below `base` lacks entries that were never seen here, so the
+    pair is queried again. `latest` and `at` are the seq and time of the newest message, and `part` is the room's part
+    of a `room:activity` frame, encoded once for all.
     """
 
-    __slots__ = ("at", "base", "changed", "followers", "id", "is_direct", "latest", "part", "rev", "users")
+    __slots__ = ("at", "base", "changed", "followers", "id", "latest", "part", "rev", "users")
 
     def __init__(self, room_id: str) -> None:
         self.id = room_id
@@ -41,7 +42,6 @@ class FollowedRoom:
         self.at = b""
         self.changed = 0
         self.part = b""
-        self.is_direct = False
         self.users: dict[ActivityUser, None] = {}
         self.followers: dict[Follower, None] = {}
 
@@ -50,7 +50,7 @@ class FollowedRoom:
         self.part = b'{"chatroomId":%b,"at":"%b","latest":%d}' % (to_json(self.id), self.at, self.latest)
 
 
-class Asking:
+class PendingQuery:
     """A pending query of all rooms of a user, and the changes by lines since it began.
 
     `changed` holds, by room id, the position of the last line that changed the user's counts there; an older answer for
@@ -72,7 +72,7 @@ class ActivityUser:
     shown until the next answer; `is_in_doubt`: no room is shown. Memory: 50 KB for 500 rooms.
     """
 
-    __slots__ = ("ahead", "asking", "doubtful", "followers", "id", "is_in_doubt", "mentions", "rooms")
+    __slots__ = ("ahead", "doubtful", "followers", "id", "is_in_doubt", "mentions", "queries", "rooms")
 
     def __init__(self, user_id: str) -> None:
         self.id = user_id
@@ -81,11 +81,14 @@ class ActivityUser:
         self.ahead: dict[FollowedRoom, int] = {}
         self.doubtful: set[FollowedRoom] = set()
         self.is_in_doubt = False
-        self.asking: list[Asking] = []
+        self.queries: list[PendingQuery] = []
         self.followers: dict[Follower, None] = {}
 
     def counts_include(self, room: FollowedRoom, position: int) -> bool:
-        """Return whether the counts of a room already include an entry that arrives now."""
+        """Return whether the counts of a room already include an entry that arrives now.
+
+        Forget the room's `ahead` once its entry has arrived.
+        """
         if (ahead := self.ahead.get(room)) is None:
             return False
         if position >= ahead:
@@ -126,8 +129,8 @@ class ActivityUser:
 class Follower:
     """A socket on `activity`. Changes up to flush `sent` have been sent; more may be sent from `due_s` on.
 
-    `owed` holds the rooms whose counts still have to be sent, and `unseen` those to show that changed while membership
-    was unconfirmed.
+    `owed` holds the rooms whose counts still have to be sent. `unseen` holds rooms still to be shown: rooms new to the
+    user, and rooms that changed while the membership was unconfirmed.
     """
 
     __slots__ = ("due_s", "owed", "sent", "sink", "unseen", "user")

@@ -59,10 +59,13 @@ class Channel:
     # Attempts to subscribe ------------------------------------------------------------------------------------------
 
     def join(self, sink: Sink) -> None:
-        """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live."""
+        """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live.
+
+        A live socket of an unordered channel stays live meanwhile.
+        """
         if (subscriber := self.waiting.get(sink)) is not None:
             subscriber.retry()
-        elif sink in self.live and self.stream.last_position is None:  # an unordered channel: it stays live meanwhile
+        elif sink in self.live and self.stream.last_position is None:  # an unordered channel
             self.waiting[sink] = Subscriber(None)
         else:
             self._begin(sink)
@@ -75,8 +78,8 @@ class Channel:
         self.waiting[sink] = subscriber
         return subscriber
 
-    def take_must_ask_again(self, sink: Sink) -> bool:
-        """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset that flag."""
+    def take_answer_outdated(self, sink: Sink) -> bool:
+        """Return whether a check began after `sink`'s query, so that its answer may be outdated, and reset the mark."""
         subscriber = self.waiting.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
@@ -123,7 +126,8 @@ class Channel:
         missed = None if last_position is None else subscriber.all_between(position, last_position)
         if missed is not None:
             stream.send(sink, missed)
-        elif last_position is not None:  # another socket's stream began later: items in between are in transit
+        elif last_position is not None:
+            # The stream began later, for another socket: the items in between are on their way.
             stream.rewind(position, now_s)
         stream.start(position)
         stream.lane.sinks.add(sink)
@@ -207,7 +211,7 @@ class Channel:
     def suspend(self, check: int) -> None:
         """Suspend every listener until it passes the check or leaves. `check` is greater than every earlier one.
 
-        A socket that is joining for the first time is not suspended, but must ask again: see `take_must_ask_again`.
+        A socket that is joining for the first time is not suspended, but must query again: see `take_answer_outdated`.
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)

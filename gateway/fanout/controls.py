@@ -1,4 +1,4 @@
-"""Control deliveries, from the broker and from filled gaps, on their way to the gateway."""
+"""A guard for the handler of control deliveries, which come from the broker and from filled gaps."""
 
 from collections.abc import Callable
 

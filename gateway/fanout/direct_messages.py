@@ -38,7 +38,7 @@ class DirectMessages:
     def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), text_frame_or_empty(delivery.frame)
-        fresh = self._sockets_without(name, channel_of_user, delivery.position)
+        fresh = self._sockets_missing(name, channel_of_user, delivery.position)
         if fresh and self._withheld is not None:
             self._append_withheld(delivery, len(data))
             return
@@ -64,9 +64,9 @@ class DirectMessages:
         if room is not None:
             room.stream.note_head_and_gap(delivery.position)
         at_ms = int(delivery.frame or 0)
-        if any(sink.opened_ms <= at_ms for sink in self._sockets_without(name, channel_of_user, delivery.position)):
+        if any(sink.opened_ms <= at_ms for sink in self._sockets_missing(name, channel_of_user, delivery.position)):
             self.has_missed = True
-            self.withhold()  # the message after it comes next, and must not be shown before it
+            self.withhold()  # a later message of the room may arrive next, and must not be shown before the missed one
 
     def withhold(self) -> None:
         """Withhold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
@@ -117,8 +117,11 @@ class DirectMessages:
         room = self._registry.channels.get(name)
         return set(channel_of_user.live) if room is None else channel_of_user.live - set(room.sinks())
 
-    def _sockets_without(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
-        """Return the user's sockets that have not joined the room, and did not leave it at or after `position`."""
+    def _sockets_missing(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
+        """Return the user's sockets that lack the item `position` of a room.
+
+        These have not joined the room, and did not leave it at or after that position.
+        """
         return {sink for sink in self._new_to(name, channel_of_user) if self._position_left(sink, name) < position}
 
     def _position_left(self, sink: Sink, name: str) -> int:

@@ -151,5 +151,5 @@ def sent_at_ms(frames: bytes) -> int | None:
 
 
 def message_ids(body: bytes) -> list[str]:
-    """Return the ids of all messages that a body of delivery lines stores, changes or answers."""
+    """Return the ids of all messages named in a body of delivery lines: new, changed, and in answers to sends."""
     return [found.decode() for found in _ANY_MESSAGE_ID.findall(body)]

@@ -1,4 +1,4 @@
-"""Gap filling: fetches lossless items that did not arrive from history."""
+"""Gap filling: fetches from history the lossless items that did not arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class GapFiller:
             self._close(gap.channel)
             return
         if not replay.entries:
-            raise Unavailable("a majority does not show the entry yet")
+            raise Unavailable("no majority has the entry yet")
         for entry in replay.entries:
             for kind, data in entry.controls:
                 self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, entry.rev, kind, data.encode()))
@@ -101,7 +101,7 @@ class GapFiller:
         self._hub.fill(reached, gap.after + 1, [entry.frames for entry in replay.entries], self._loop.time())
         self._on_evicted()
 
-    async def closed_if_deleted(self, room_id: str) -> bool:
+    async def close_if_deleted(self, room_id: str) -> bool:
         """Close a room that its log shows to be deleted, and return whether it is. Raises Refusal and Unavailable."""
         is_deleted = (await self._backend.replay_entries(GATEWAY, room_id, 0, 0)).is_deleted
         if is_deleted:

@@ -116,7 +116,10 @@ class Hub:
                 assert_never(delivery.kind)
 
     def is_repeat(self, channel: str, key: str) -> bool:
-        """Deduplicate unordered items by key, over the last 20,000 keys."""
+        """Return whether an item with this key was delivered on the channel before, and remember the key.
+
+        Bound: the last 20,000 keys. An empty key is never a repeat.
+        """
         if not key:
             return False
         seen = (channel, key)
@@ -130,9 +133,10 @@ class Hub:
     # Losses ---------------------------------------------------------------------------------------------------------
 
     def fill(self, gap: Gap, first: int, items: Sequence[Sequence[bytes]], now_s: float) -> None:
-        """Deliver the items that fill a gap, from position `first` on, as their frames. Skip those that no store has.
+        """Deliver the items that fill a gap: `items` holds the frames of each, from position `first` on.
 
-        Clients do not see an item without a frame. Of several frames, the last has the item's place in the order.
+        Then skip the positions through `gap.through` that are still missing, because no store has them. Clients do not
+        see an item without a frame. Of several frames, the last has the item's place in the order.
         """
         channel = self.channels.get(gap.channel)
         if channel is None:

@@ -56,7 +56,7 @@ class ChannelMembership:
             self._end(sink, name, farewell)
 
     def notify_removed(self, eviction: Eviction, rev: int) -> None:
-        """Notify a user's sockets not subscribed to a room that the entry `rev` removed the user from it.
+        """Tell a user's sockets that are not on the room's channel that the entry `rev` removed the user from the room.
 
         Subscribed sockets are notified after that entry; see `evict`.
         """

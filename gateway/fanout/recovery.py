@@ -160,7 +160,7 @@ class Recovery:
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
-            if not await self._gaps.closed_if_deleted(room_id):
+            if not await self._gaps.close_if_deleted(room_id):
                 self._membership.expel(room_id, user_id, EndReason.REMOVED)
             return
         channel = self._hub.channels.get(name)

@@ -1,4 +1,7 @@
-"""The relay: reads delivery lines from this gateway's queue and dispatches each to the hub, control or a command."""
+"""The relay: reads delivery lines from this gateway's queue and passes each on.
+
+A control goes to `on_control`, an answer to `on_answer`, any other line to the hub.
+"""
 
 import asyncio
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """History for resuming clients: single-flight reads in blocks.
 
 When a gateway dies, every client of a room reconnects with nearly the same position. History is read in blocks of
-positions (the seqs of messages, or the revs of entries), each of them once: readers share a block for a second from the
-beginning of its read, or until it is read. An edit or a deletion changes history, so readers share only what was read
-since the last change that they know of (`changed_rev`).
+positions (the seqs of messages, or the revs of entries), each of them once: readers share a block for one second from
+the start of its read, or until the read ends if that takes longer. An edit or a deletion changes history, so readers
+share only what was read after the last change that they know of (`changed_rev`).
 """
 
 import asyncio
@@ -48,7 +48,7 @@ Fetch = Callable[[str, int, int], Awaitable[list[Replayed]]]
 
 
 class _Key(NamedTuple):
-    """A block of a room's history, read since a change."""
+    """A block of a room's history, read after the change `changed_rev`."""
 
     room_id: str
     changed_rev: int
@@ -75,10 +75,10 @@ class Replays:
         self.kept_bytes = 0
 
     async def read(self, room_id: str, after: int, through: int, changed_rev: int) -> list[Replayed]:
-        """Return the items with `after` < position ≤ `through`, as they are since `changed_rev`.
+        """Return the items with `after` < position ≤ `through`.
 
-        There are fewer if clients see more than 1,000 of them or 8 MB, or if some are missing. Raises Unavailable or
-        Refusal.
+        They are read after the change `changed_rev`, the last one that the caller knows of. There are fewer if clients
+        see more than 1,000 of them or 8 MB, or if some are missing. Raises Unavailable or Refusal.
         """
         items: list[Replayed] = []
         shown = size_bytes = 0

@@ -25,9 +25,10 @@ class Evicted(NamedTuple):
 
 
 class Attention:
-    """The names of channels that need attention: `gaps` to be filled, and states that end after some time.
+    """Channels with work for later.
 
-    `evicted` holds the sockets that streams have evicted, which the caller unsubscribes.
+    `gaps` names those with a gap to fill; `ahead` and `lingering` name those with sockets in these states, which end
+    after some time. `evicted` holds the sockets that streams have evicted, which the caller unsubscribes.
     """
 
     __slots__ = ("ahead", "evicted", "gaps", "lingering")

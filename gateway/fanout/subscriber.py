@@ -90,7 +90,7 @@ class Subscriber:
             self.check = check
 
     def take_overtaken(self) -> bool:
-        """Return whether a check began since the socket asked, and reset the mark."""
+        """Return whether a check began after the socket's query, and reset the mark."""
         is_overtaken, self.is_overtaken = self.is_overtaken, False
         return is_overtaken
 

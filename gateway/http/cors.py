@@ -1,8 +1,8 @@
 """Cross-origin requests to REST, as the Fetch standard defines them: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-Origins of `ALLOWED_ORIGINS` may send requests and read the answers, with credentials. If any origin is allowed, it is
-echoed without credentials. Another origin gets no CORS header, so its browser hides the answer. Only paths under
-`/v1/` take part: another page must not get a development token.
+Origins of `ALLOWED_ORIGINS` may send requests and read the answers, with credentials. If `ALLOWED_ORIGINS` is empty or
+`*`, every origin is allowed: the request's origin is echoed, without credentials. Another origin gets no CORS header,
+so its browser hides the answer. Only paths under `/v1/` take part: another page must not get a development token.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def install(app: web.Application, allowed: Sequence[str]) -> None:
-    """Answer preflights of the application without a token, and add CORS headers to every answer."""
+    """Answer preflights without requiring a token, and add CORS headers to the answers under `/v1/`."""
     policy = OriginPolicy(allowed)
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -27,7 +27,7 @@ class Refusals:
         return RefusingProtocol(refused, self)
 
     def ended(self) -> None:
-        """Count a closed connection."""
+        """Stop counting a connection that has closed."""
         self._count -= 1
 
 
@@ -64,7 +64,7 @@ class RefusingProtocol(asyncio.Protocol):
         self._refusals.ended()
 
     def abandoned(self) -> None:
-        """Count a connection that could not be opened."""
+        """Stop counting a connection that could not be opened."""
         self._refusals.ended()
 
 

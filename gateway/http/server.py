@@ -70,8 +70,8 @@ class Runner(web.AppRunner):
             except web.HTTPException as error:  # raised before the middlewares: an unknown Expect header
                 return from_http(error)
 
-        around = _Surroundings(self._pace, self._recent, self._connections, self._upgrade)
-        return _Server(handle, around, request_factory=server.request_factory, **self._kwargs)
+        context = _ConnectionContext(self._pace, self._recent, self._connections, self._upgrade)
+        return _Server(handle, context, request_factory=server.request_factory, **self._kwargs)
 
     async def _answered(self, request: web.Request, _: web.StreamResponse) -> None:
         self._pace.settled(request.protocol)
@@ -112,7 +112,7 @@ class RecentConnections:
             log.info("request_timed_out", connections=dropped)
 
 
-class _Surroundings(NamedTuple):
+class _ConnectionContext(NamedTuple):
     """The objects that every connection of a server uses."""
 
     pace: Pace
@@ -123,14 +123,17 @@ class _Surroundings(NamedTuple):
 
 class _Server(web.Server):
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], around: _Surroundings, **options: Any
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        context: _ConnectionContext,
+        **options: Any,
     ) -> None:
         super().__init__(handler, **options)
-        self._around = around
+        self._context = context
 
     def connection(self, address: str) -> web.RequestHandler:
         """Return the protocol of one connection."""
-        return _Connection(self, self._around, address, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._context, address, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
@@ -139,32 +142,35 @@ class _Connection(web.RequestHandler):
     aiohttp would answer in plain text, and log the bytes that it could not parse, which may contain a token.
     """
 
-    __slots__ = ("_around", "_has_begun", "_is_handed_over", "_is_new", "address")
+    __slots__ = ("_context", "_has_begun", "_is_handed_over", "_is_new", "address")
 
-    def __init__(self, server: web.Server, around: _Surroundings, address: str, **options: Any) -> None:
+    def __init__(self, server: web.Server, context: _ConnectionContext, address: str, **options: Any) -> None:
         super().__init__(server, **options)
-        self._around = around
+        self._context = context
         self.address = address  # key of this connection in the per-address limit; "" if not counted
         self._is_new = True
         self._has_begun = False
         self._is_handed_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the connection. aiohttp begins with its first bytes, and not at all if they upgrade it at once."""
+        """Note the connection.
+
+        aiohttp starts only when the first bytes arrive, and never if these are an upgrade that is served at once.
+        """
         self.transport = cast(asyncio.Transport, transport)
-        self._around.recent.add(self, time.monotonic())
-        self._around.open_connections.became_idle(self, self.address)
+        self._context.recent.add(self, time.monotonic())
+        self._context.open_connections.became_idle(self, self.address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._has_begun:
             super().connection_lost(exc)
         else:
             self.transport = self._manager = self._parser = None  # which refer to this protocol
-        self._around.recent.discard(self)
-        self._around.pace.settled(self)
-        self._around.open_connections.became_busy(self)
+        self._context.recent.discard(self)
+        self._context.pace.settled(self)
+        self._context.open_connections.became_busy(self)
         if not self._is_handed_over:
-            self._around.open_connections.left(self.address)
+            self._context.open_connections.left(self.address)
 
     def data_received(self, data: bytes) -> None:
         """Upgrade at once if these bytes are an ordinary upgrade request and the first on this connection.
@@ -173,15 +179,15 @@ class _Connection(web.RequestHandler):
         """
         if self._is_new:
             self._is_new = False
-            if (head := parse(data, UPGRADE_LINE)) is not None and self._around.upgrade(self, head):
+            if (head := parse(data, UPGRADE_LINE)) is not None and self._context.upgrade(self, head):
                 return
             self._begin()
         super().data_received(data)
         if self._messages:  # a request arrived; its handler begins two iterations of the loop later
-            self._around.open_connections.became_busy(self)
+            self._context.open_connections.became_busy(self)
 
     def _begin(self) -> None:
-        """Let aiohttp serve this connection, which costs it a task: 20 us."""
+        """Let aiohttp serve this connection. It starts a task for that, which costs 20 us."""
         if self.transport is not None:
             self._has_begun = True
             super().connection_made(self.transport)
@@ -197,7 +203,7 @@ class _Connection(web.RequestHandler):
         """Finish a response; then the connection is idle, unless the next request is here."""
         finished = await super().finish_response(request, resp, start_time)
         if self.transport is not None and not self._messages:
-            self._around.open_connections.became_idle(self, self.address)
+            self._context.open_connections.became_idle(self, self.address)
         return finished
 
     def abort(self) -> None:
@@ -208,8 +214,8 @@ class _Connection(web.RequestHandler):
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Replace the protocol of the transport, and return the bytes that followed the request.
 
-        The connection stays counted for its address. aiohttp then finds it lost: it ends its task and its timer, and
-        writes nothing more.
+        The connection stays counted for its address. This method reports it to aiohttp as lost, so aiohttp ends its
+        own task and timer and writes nothing more.
         """
         transport, self.transport = self.transport, None  # otherwise aiohttp would close it
         if transport is None:

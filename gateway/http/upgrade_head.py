@@ -1,6 +1,6 @@
 """The head of an ordinary upgrade request, read without aiohttp. Pure.
 
-`parse` reads only what needs no interpretation, and returns None for everything else: aiohttp then reads it, and
+`parse` accepts only a plain, unambiguous form, and returns None for everything else: aiohttp then reads it, and
 answers it or refuses it. So this module can accept nothing that aiohttp would refuse.
 """
 
@@ -15,7 +15,7 @@ _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~](?:[ \t!-~]*[
 _LEFT_TO_AIOHTTP = frozenset(
     {"authorization", "content-encoding", "content-length", "expect", "sec-websocket-key1", "transfer-encoding"}
 )
-# Some of the others are refused if they are repeated.
+# Headers that may be repeated. A request that repeats any other is left to aiohttp, which refuses some of them.
 _REPEATABLE = frozenset(
     {"connection", "cookie", "sec-websocket-extensions", "sec-websocket-protocol", "x-forwarded-for"}
 )
@@ -36,7 +36,7 @@ class UpgradeHead:
 
 
 def parse(data: bytes, request_line: bytes) -> UpgradeHead | None:
-    """Return the head of a request that consists of it alone and begins with `request_line`."""
+    """Return the head if `data` is exactly one complete request head that begins with `request_line`; else None."""
     if len(data) > HEAD_MAX_BYTES or not data.startswith(request_line) or not data.endswith(b"\r\n\r\n"):
         return None
     lines = data[len(request_line) : -4].split(b"\r\n")

@@ -30,7 +30,10 @@ class Attempts:
 
     @asynccontextmanager
     async def attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:
-        """Reserve a subscription, counted by its first channel, and join its channels. Undo both on failure."""
+        """Join the channels of a subscription.
+
+        It is reserved, under its first channel, for the duration of the block; a failure rolls the joins back.
+        """
         counted = "" if isinstance(target, MarketTarget) else names[0]
         socket.session.reserve(target, counted)
         try:

@@ -89,9 +89,8 @@ class Authentication:
         if not self._connection_limit.may_open(user_id):
             socket.close(too_many_connections(id))
             return False
-        for other in self._connections.by_user.get(user_id, ()):
+        if (other := next(iter(self._connections.by_user.get(user_id, ())), None)) is not None:
             socket.session.share_rate(other.session)
-            break
         self._connections.identify(socket, user_id)
         try:
             channel = await self._membership.join(socket, user_channel(user_id))

@@ -57,7 +57,7 @@ class ConnectionCounts:
         return sum(count.count for count in self._valid(user_id, now_s))
 
     def is_near_limit(self, user_id: str, here: int, now_s: float) -> bool:
-        """Return whether the user is near the limit, so that every change is announced."""
+        """Return whether the user has at least half of the allowed connections, and at least 2, on all gateways."""
         return here + self.count_elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
 
     def is_worth_announcing(self, user_id: str, here: int, now_s: float) -> bool:

@@ -52,13 +52,16 @@ class ConnectionLimit:
         return here + self._counts.count_elsewhere(user_id, time.monotonic()) < self._counts.limit
 
     def note_opened(self, user_id: str) -> None:
-        """Count a connection that has authenticated."""
+        """Announce the user's count after a connection has authenticated, if `is_worth_announcing`."""
         here = self._connections.open_count(user_id)
         if self._counts.is_worth_announcing(user_id, here, time.monotonic()):
             self._announce(user_id, asks=True)
 
     def note_closed(self, user_id: str) -> None:
-        """Count a closed connection."""
+        """Announce the user's count after a connection has closed.
+
+        Only if a higher one was announced, and the user is near the limit or has no connection left here.
+        """
         if user_id not in self._announced:  # HOT when thousands close at once; most users were never announced
             return
         here = self._connections.open_count(user_id)
@@ -88,7 +91,7 @@ class ConnectionLimit:
             await until_next(REFRESH_S)
             now_s = time.monotonic()
             self._counts.expire(now_s)
-            for user_id in self._announced.keys() | self._counts.users():  # others have one connection in all
+            for user_id in self._announced.keys() | self._counts.users():  # a user in neither has one connection here
                 here = self._connections.open_count(user_id)
                 if here and self._counts.is_near_limit(user_id, here, now_s):
                     self._announce(user_id)
@@ -106,6 +109,6 @@ class ConnectionLimit:
 
 
 def too_many_connections(id: FrameId | None) -> Close:
-    """Return the close of a connection beyond the limit."""
+    """Return the `Close` action for a connection beyond the limit."""
     refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
     return Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id))

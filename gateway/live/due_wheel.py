@@ -39,7 +39,7 @@ class DueWheel(Generic[T]):
     def take(self, now_s: float) -> list[T]:
         """Remove and return the items that are due, the earliest first."""
         now = int(now_s)
-        seconds = sorted(second for second in self._by_second if second <= now)  # of a few dozens
+        seconds = sorted(second for second in self._by_second if second <= now)  # of a few dozen at most
         due = [item for second in seconds for item in self._by_second.pop(second)]
         for item in due:
             del self._second_of[item]

@@ -101,7 +101,10 @@ class LiveEndpoint:
         return Upgraded()
 
     def upgrade_at_once(self, connection: Upgradable, headers: Headers) -> bool:
-        """Upgrade a connection by its first request. Return False for a refused one, which `handle` then answers."""
+        """Upgrade a connection with its first request.
+
+        Return False if it is refused or the client has gone; aiohttp then reads the request, and `handle` answers it.
+        """
         try:
             self._upgrade(connection, headers)
         except (Refusal, ConnectionError):
@@ -200,13 +203,13 @@ class LiveEndpoint:
     def _act(self, socket: Socket, text: str, now_s: float) -> Work | None:
         self._connections.bytes_in += len(text) if text.isascii() else len(text.encode())
         match socket.session.receive(text, now_s):
-            case Answer(answer, refused):
-                if refused is None:
-                    self._connections.pings += 1
-                else:
-                    metrics.FRAMES_IN.labels("other").inc()
-                    metrics.ERRORS_OUT.labels(refused).inc()
-                socket.send(answer)
+            case Answer(pong, None):
+                self._connections.pings += 1
+                socket.send(pong)
+            case Answer(error, refused):
+                metrics.FRAMES_IN.labels("other").inc()
+                metrics.ERRORS_OUT.labels(refused).inc()
+                socket.send(error)
             case Close() as close:
                 metrics.FRAMES_IN.labels("other").inc()
                 socket.close(close)

@@ -137,7 +137,7 @@ class FrameReader:
             if 0 <= size <= available and size <= _SHORT_MAX and size <= self._max_bytes:
                 return _decoded(self._take(at + _HEAD_BYTES, size))
         if (frame := self._next_frame()) is None:
-            if at:  # keep the begun frame alone: one read has up to 256 KB
+            if at:  # keep only the frame that has begun: one read has up to 256 KB
                 self._unread, self._at = unread[at:], 0
             return None
         first, payload = frame

@@ -97,10 +97,11 @@ class MissedItems:
 
 
 def _may_be_recovered(head: RoomHead, target: ChatroomTarget, missed: int) -> bool:
-    """Return whether at most 1,000 of the missed positions are for clients, as far as it is known before reading.
+    """Return whether the missed items may fit into one replay, as far as the head shows.
 
-    Of revs there may be more, because not every entry is for clients. The messages among them are: there are at least
-    `head.seq` - `since_rev`, because no seq is above its rev.
+    With `since`, every missed position is a message: at most 1,000. With `since_rev`, some missed entries are not for
+    clients, so up to 4,000 entries are read. But at least `head.seq` - `since_rev` of them are messages, because a
+    message's seq is never above its rev; beyond 1,000, reading is useless.
     """
     if target.since_rev is None:
         return 0 <= missed <= REPLAY_MAX

@@ -175,7 +175,7 @@ class Reporter:
         """Send a batch. Return whether it arrived under a lease that this gateway still holds."""
         lease = self._lease
         command = ReportPresence(
-            **self._backend.head(GATEWAY),
+            **self._backend.request_fields(GATEWAY),
             node_id=lease,
             came=batch.came,
             went=batch.went,

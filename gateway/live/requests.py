@@ -94,7 +94,7 @@ class LiveRequests:
             case PresenceGet() as request:
                 await self._attempt(socket, incoming, self._get_presence(socket, request, incoming.id))
             case Auth() | Ping():
-                raise AssertionError("the session answers these itself")
+                raise AssertionError("auth and ping frames never become requests")
             case other:
                 assert_never(other)
 
@@ -207,22 +207,22 @@ class LiveRequests:
 
     async def _change(self, socket: Socket, request: ChatEdit | ChatDelete | ChatReact, id: FrameId | None) -> None:
         """Change a stored message."""
-        head = self._backend.room_head(socket.caller)
+        fields = self._backend.room_command_fields(socket.caller)
         command: EditMessage | DeleteMessage | React
         match request:
             case ChatEdit():
                 command = EditMessage(
-                    **head,
+                    **fields,
                     room_id=request.chatroom_id,
                     message_id=request.message_id,
                     message=request.text(),
                     mentions=request.all_mentions(),
                 )
             case ChatDelete():
-                command = DeleteMessage(**head, room_id=request.chatroom_id, message_id=request.message_id)
+                command = DeleteMessage(**fields, room_id=request.chatroom_id, message_id=request.message_id)
             case ChatReact():
                 command = React(
-                    **head,
+                    **fields,
                     room_id=request.chatroom_id,
                     message_id=request.message_id,
                     emoji=reaction_emoji(request.emoji),

@@ -25,8 +25,8 @@ class SendQueue:
     def __init__(self, max_bytes: int = SEND_QUEUE_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._waiting: dict[object, _Queued] = {}  # in order of arrival; keys: see `_key_of`
-        self.last_number = 0  # of the last lossless item added, and of the last one taken
-        self.taken_number = 0
+        self.last_number = 0  # the number of the last lossless item added
+        self.taken_number = 0  # the number of the last lossless item taken
         self.size_bytes = 0
         self.dropped = 0
         self.conflated = 0

@@ -34,7 +34,7 @@ FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; raised for a higher RATE_LIMIT_MES
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send a frame. `refused` is the code if it is an error."""
+    """Send a frame: a pong, or an error with the code `refused`."""
 
     frame: bytes
     refused: ErrorCode | None = None
@@ -126,7 +126,10 @@ class Session:
         return self.fragment_received(now_s)
 
     def fragment_received(self, now_s: float) -> Close | None:
-        """Count a part of a message towards the abuse limit alone: endless fragments are silence."""
+        """Count a fragment towards the abuse limit only.
+
+        A client that sends nothing but fragments still times out as silent.
+        """
         if self._frames.count(now_s) > self._frames_max:
             refusal = Refusal(ErrorCode.RATE_LIMITED, "too many frames")
             return Close(CloseCode.RATE_ABUSE, "too many frames", error_frame(refusal))
@@ -165,18 +168,18 @@ class Session:
             refusal = Refusal(ErrorCode.FORBIDDEN, "the token belongs to another user")
             return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth", id))
         self.identity = identity
-        self.due_s = 0.0  # the caller has it ticked soon, which computes it
+        self.due_s = 0.0  # the caller schedules a tick, which computes it
         return None
 
     def auth_failed(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
-        """Return the close after a token was refused (`request` is "auth") or revoked."""
+        """Return the `Close` action for a token that was refused (`request` is "auth") or revoked."""
         code = CloseCode.FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else CloseCode.UNAUTHORIZED
         return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
-        """Return the close after silence, a missing `auth` or an expired token; otherwise None, and set `due_s`.
+        """Return the `Close` action for silence, a missing `auth` or an expired token; otherwise set `due_s`.
 
-        `due_s` holds while the wall clock runs like the monotonic one.
+        `due_s` is valid until somebody sets the wall clock.
         """
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")
@@ -194,7 +197,10 @@ class Session:
         return None
 
     def reserve(self, target: Target, channel: str) -> None:
-        """Count a subscription in progress. Raises TOO_MANY_SUBSCRIPTIONS; a renewal of one always passes."""
+        """Count a subscription in progress. Raises TOO_MANY_SUBSCRIPTIONS.
+
+        A channel already subscribed or reserved always passes.
+        """
         if isinstance(target, MarketTarget):
             if len(self.symbols.keys() | set(target.symbols)) > self._settings.max_symbols:
                 raise _too_many("symbols", self._settings.max_symbols)

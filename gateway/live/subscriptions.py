@@ -106,11 +106,11 @@ class Subscriptions:
         with ExitStack() as held:
             async with self._attempts.attempt(socket, target, [name]) as [channel]:
                 answer = await self._missed_items.of_room(socket, target, channel, held)
-                while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
+                while channel.take_answer_outdated(socket):  # the room may have become private, or lines may be lost
                     held.close()
                     answer = await self._missed_items.of_room(socket, target, channel, held)
             self._answer_room(socket, target, channel, answer, id)
-            held.pop_all()  # the socket releases it
+            held.pop_all()  # from here on the socket releases the hold
             if answer.hold is not None:
                 socket.hold_until_sent(answer.hold)
 
@@ -137,7 +137,7 @@ class Subscriptions:
             async with self._attempts.attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
                 answer = await self._missed_items.of_inbox(socket, target, held)
             self._answer_inbox(socket, target, inbox, answer, id)
-            held.pop_all()  # the socket releases it
+            held.pop_all()  # from here on the socket releases the hold
             socket.hold_until_sent(answer.hold)
         everybody.go_live_unordered(socket)
 
@@ -196,7 +196,7 @@ class Subscriptions:
     def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
         is_live = channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed)
-        self._membership.finish_evictions()  # of other sockets, if the channel has passed on items that it awaited
+        self._membership.finish_evictions()  # going live may release awaited items, and these may evict other sockets
         if not is_live:
             raise Refusal.not_found("room")
         socket.subscribed(channel.name)

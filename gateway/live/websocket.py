@@ -1,7 +1,9 @@
 """One connection after its upgrade: reads its frames in order, and ends it.
 
-    OPEN ── `shut` ────> CLOSING: our close frame is sent; frames are discarded up to the client's, for at most 2 s
-     ├── violation ────> FAILED: our close frame and FIN are sent; all input is discarded up to its end, for at most 2 s
+    OPEN ── `shut` ────> CLOSING: the server has sent a close frame;
+     │                            it discards frames until the client's close frame, for at most 2 s
+     ├── violation ────> FAILED: the server has sent a close frame and FIN;
+     │                           it discards all input until the client closes, for at most 2 s
      └── close frame ──> ENDED: it is answered, and the connection closed
 
 The protocol object replaces aiohttp's, so that an open connection keeps no request, no coroutine and no task: 15 KB
@@ -56,7 +58,10 @@ class Receiver(Protocol):
         """Close a connection that has violated the protocol."""
 
     def ended(self, socket: Socket, code: int) -> None:
-        """Forget a connection, of which nothing more is read or awaited. `code` is the client's close code."""
+        """Forget a connection. `code` is the client's close code.
+
+        Nothing more is read from the connection, and no work for it is awaited.
+        """
 
     def spawn(self, work: Work) -> "asyncio.Task[None]":
         """Start a task."""

@@ -66,7 +66,7 @@ class ChatCalls(Calls):
     async def list_rooms(self, caller: Caller, query: RoomsQuery) -> Paged[chat_views.RoomView]:
         """Return the public rooms and the caller's own rooms, most recently active first."""
         command = chat_queries.ListRooms(
-            **self._backend.head(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
+            **self._backend.request_fields(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
         )
         found = await self._backend.chat_request(command, chat_queries.RoomPage)
         return Paged(found.items, query.page, query.limit, found.total)
@@ -75,7 +75,7 @@ class ChatCalls(Calls):
     async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat_views.RoomView]:
         """Create a room. The caller becomes its creator and first member; `memberIds` become members too."""
         command = chat.CreateRoom(
-            **self._backend.room_head(caller),
+            **self._backend.room_command_fields(caller),
             room_id=new_id(Prefix.ROOM),
             name=body.name.strip(),
             description=body.description,
@@ -92,14 +92,14 @@ class ChatCalls(Calls):
     @get("/v1/chatrooms/{chatroomId}")
     async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Return a room. To non-members, a private or group room does not exist."""
-        query = chat_queries.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
+        query = chat_queries.GetRoom(**self._backend.request_fields(caller), room_id=chatroom_id)
         return await self._backend.chat_request(query, chat_views.RoomView)
 
     @put("/v1/chatrooms/{chatroomId}")
     async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat_views.RoomView:
-        """Change a room. Requires the creator or an admin."""
+        """Change a room. Only the creator or an admin may."""
         command = chat.UpdateRoom(
-            **self._backend.room_head(caller),
+            **self._backend.room_command_fields(caller),
             room_id=chatroom_id,
             name=None if body.name is None else body.name.strip(),
             description=body.description,
@@ -109,17 +109,17 @@ class ChatCalls(Calls):
 
     @delete("/v1/chatrooms/{chatroomId}")
     async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
-        """Delete a room. Requires the creator or an admin.
+        """Delete a room. Only the creator or an admin may.
 
         Subscribed sockets receive `chatroom:deleted` and `unsubscribed`.
         """
-        command = chat.DeleteRoom(**self._backend.room_head(caller), room_id=chatroom_id)
+        command = chat.DeleteRoom(**self._backend.room_command_fields(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat.Gone)
 
     @post("/v1/chatrooms/{chatroomId}/join", ErrorCode.RATE_LIMITED)
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Join a room. Idempotent. Only invited users may join private and group rooms."""
-        command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
+        command = chat.JoinRoom(**self._backend.room_command_fields(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
 
     @post("/v1/chatrooms/{chatroomId}/leave", ErrorCode.RATE_LIMITED)
@@ -128,7 +128,7 @@ class ChatCalls(Calls):
 
         A creator who leaves passes the room to the longest-standing moderator, or else to the longest-standing member.
         """
-        command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
+        command = chat.LeaveRoom(**self._backend.room_command_fields(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
 
     # Members and presence -------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class ChatCalls(Calls):
     async def list_members(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat_views.MemberView]:
         """Return the members of a room with their presence."""
         command = chat_queries.ListMembers(
-            **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
+            **self._backend.request_fields(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
         found = await self._backend.chat_request(command, chat_queries.MemberPage)
         return Paged(found.items, query.page, query.limit, found.total)
@@ -146,22 +146,24 @@ class ChatCalls(Calls):
     async def add_member(
         self, caller: Caller, chatroom_id: RoomId, user_id: UserId, body: MemberChange | None
     ) -> chat_views.MemberView:
-        """Add a user to a room, or give a member another role. Requires the creator or an admin. Idempotent.
+        """Add a user to a room, or give a member another role. Only the creator or an admin may. Idempotent.
 
         Every socket of a user who becomes a member receives `member:invited`. `{"role": "creator"}` hands the room
         over: the previous creator becomes a moderator.
         """
         role = None if body is None else body.role
-        command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id, role=role)
+        command = chat.AddMember(
+            **self._backend.room_command_fields(caller), room_id=chatroom_id, user_id=user_id, role=role
+        )
         return await self._backend.room_command(command, chat_views.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
-        """Remove a member. Requires the creator or an admin.
+        """Remove a member. Only the creator or an admin may.
 
         Every socket of the user receives `unsubscribed` at once, and nothing of the room after it.
         """
-        command = chat.RemoveMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
+        command = chat.RemoveMember(**self._backend.room_command_fields(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room_command(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")

@@ -89,10 +89,11 @@ def path_id(request: web.Request, name: str, kind: Any) -> str:
 
 
 def query_of(request: web.Request, kind: type[T]) -> T:
-    """Decode the query string into `kind`. Tuples are separated by commas, and each element is percent-encoded.
+    """Decode the query string into `kind`.
 
-    A list may be repeated, any other parameter may not. Raises VALIDATION with the parameter's name. An empty parameter
-    counts as absent. See `_elements_of` for commas.
+    A tuple is a list parameter: its elements are separated by commas, each percent-encoded. A list may be repeated, any
+    other parameter may not. Raises VALIDATION with the parameter's name. An empty parameter counts as absent. See
+    `_elements_of` for commas.
     """
     shape = shape_of(kind)
     given: dict[str, str] = {}
@@ -128,7 +129,7 @@ def _decoded(text: str) -> str:
 
 
 class Shape(NamedTuple):
-    """The parameters of a query; `lists` and `texts` are those of these types."""
+    """The parameters of a query. `lists` are the tuples among them, `texts` the strings."""
 
     names: frozenset[str]
     lists: frozenset[str]

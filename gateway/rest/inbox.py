@@ -42,7 +42,10 @@ class InboxCalls(Calls):
     async def list_notifications(self, caller: Caller, query: NotificationsQuery) -> Paged[notifier.NotificationView]:
         """Return the caller's notifications, newest first."""
         command = notifier.ListNotifications(
-            **self._backend.head(caller), page=query.page, limit=query.limit, unread=query.unread in ("true", "1")
+            **self._backend.request_fields(caller),
+            page=query.page,
+            limit=query.limit,
+            unread=query.unread in ("true", "1"),
         )
         found = await self._backend.notifier_request(command, notifier.NotificationPage)
         return Paged(found.items, query.page, query.limit, found.total)
@@ -50,25 +53,25 @@ class InboxCalls(Calls):
     @get("/v1/notifications/unread-count")
     async def count_unread(self, caller: Caller) -> notifier.UnreadCount:
         """Return the number of the caller's unread notifications."""
-        command = notifier.CountUnread(**self._backend.head(caller))
+        command = notifier.CountUnread(**self._backend.request_fields(caller))
         return await self._backend.notifier_request(command, notifier.UnreadCount)
 
     @post("/v1/notifications/read-all")
     async def read_all(self, caller: Caller) -> notifier.UnreadCount:
         """Mark all notifications as read and return the unread count."""
-        command = notifier.MarkAllRead(**self._backend.head(caller))
+        command = notifier.MarkAllRead(**self._backend.request_fields(caller))
         return await self._backend.notifier_request(command, notifier.UnreadCount)
 
     @post("/v1/notifications/{notificationId}/read")
     async def read_notification(self, caller: Caller, notification_id: NotificationId) -> notifier.NotificationView:
         """Mark one notification as read and return it. Idempotent."""
-        command = notifier.MarkNotificationRead(**self._backend.head(caller), notification_id=notification_id)
+        command = notifier.MarkNotificationRead(**self._backend.request_fields(caller), notification_id=notification_id)
         return await self._backend.notifier_request(command, notifier.NotificationView)
 
     @get("/v1/alerts")
     async def list_alerts(self, caller: Caller, query: AlertsQuery) -> Paged[notifier.AlertView]:
         """Return the caller's price alerts, newest first."""
-        command = notifier.ListAlerts(**self._backend.head(caller), page=query.page, limit=query.limit)
+        command = notifier.ListAlerts(**self._backend.request_fields(caller), page=query.page, limit=query.limit)
         found = await self._backend.notifier_request(command, notifier.AlertPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
@@ -76,7 +79,7 @@ class InboxCalls(Calls):
     async def create_alert(self, caller: Caller, body: NewAlert) -> Created[notifier.AlertView]:
         """Create a price alert."""
         command = notifier.CreateAlert(
-            **self._backend.head(caller),
+            **self._backend.request_fields(caller),
             alert_id=new_id(Prefix.ALERT),
             symbol=body.symbol,
             direction=body.direction,
@@ -87,6 +90,6 @@ class InboxCalls(Calls):
     @delete("/v1/alerts/{alertId}")
     async def delete_alert(self, caller: Caller, alert_id: AlertId) -> Gone:
         """Delete an alert, active or fired."""
-        command = notifier.DeleteAlert(**self._backend.head(caller), alert_id=alert_id)
+        command = notifier.DeleteAlert(**self._backend.request_fields(caller), alert_id=alert_id)
         await self._backend.notifier_request(command, notifier.AlertView)
         return Gone(id=alert_id)

@@ -52,7 +52,7 @@ class MarketCalls(Calls):
     @get("/v1/market/symbols")
     async def list_symbols(self, caller: Caller) -> tuple[market.SymbolData, ...]:
         """Return all known symbols."""
-        query = market.GetSymbols(**self._backend.head(caller))
+        query = market.GetSymbols(**self._backend.request_fields(caller))
         return (await self._backend.market_request(query, market.Symbols)).symbols
 
     @get("/v1/market/candles", ErrorCode.NOT_FOUND)
@@ -63,7 +63,7 @@ class MarketCalls(Calls):
         newest.
         """
         command = market.GetCandles(
-            **self._backend.head(caller),
+            **self._backend.request_fields(caller),
             symbol=query.symbol,
             interval=query.interval,
             from_ms=_time("from", query.from_),

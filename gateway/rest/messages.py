@@ -84,12 +84,12 @@ class MessageCalls(Calls):
             if query.before is not None or query.after is not None:
                 raise Refusal.invalid("around", "must not be given together with before or after")
             around = chat_queries.ListMessagesAround(
-                **self._backend.head(caller), room_id=chatroom_id, seq=query.around, limit=query.limit
+                **self._backend.request_fields(caller), room_id=chatroom_id, seq=query.around, limit=query.limit
             )
             found = await self._backend.chat_request(around, chat_queries.MessagePage)
         else:
             command = chat_queries.ListMessages(
-                **self._backend.head(caller),
+                **self._backend.request_fields(caller),
                 room_id=chatroom_id,
                 page=query.page,
                 limit=query.limit,
@@ -110,7 +110,7 @@ class MessageCalls(Calls):
     ) -> Paged[chat_views.MessageView]:
         """Return the replies to a message, oldest first."""
         command = chat_queries.ListReplies(
-            **self._backend.head(caller),
+            **self._backend.request_fields(caller),
             room_id=chatroom_id,
             message_id=message_id,
             page=query.page,
@@ -125,7 +125,7 @@ class MessageCalls(Calls):
     ) -> Paged[chat_views.ReactionView]:
         """Return the reactions to a message, newest first."""
         command = chat_queries.ListReactions(
-            **self._backend.head(caller),
+            **self._backend.request_fields(caller),
             room_id=chatroom_id,
             message_id=message_id,
             page=query.page,
@@ -139,7 +139,7 @@ class MessageCalls(Calls):
     async def list_pins(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat_views.PinView]:
         """Return the pinned messages of a room, the newest pin first."""
         command = chat_queries.ListPins(
-            **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
+            **self._backend.request_fields(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
         found = await self._backend.chat_request(command, chat_queries.PinPage)
         return Paged(found.items, query.page, query.limit, found.total)
@@ -180,9 +180,9 @@ class MessageCalls(Calls):
     async def edit_message(
         self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, body: NewText
     ) -> chat_views.MessageView:
-        """Edit a message of one's own."""
+        """Edit one of the caller's own messages."""
         command = chat.EditMessage(
-            **self._backend.room_head(caller),
+            **self._backend.room_command_fields(caller),
             room_id=chatroom_id,
             message_id=message_id,
             message=body.text(),
@@ -193,8 +193,13 @@ class MessageCalls(Calls):
 
     @delete("/v1/chatrooms/{chatroomId}/messages/{messageId}", ErrorCode.RATE_LIMITED)
     async def delete_message(self, caller: Caller, chatroom_id: RoomId, message_id: MessageId) -> chat.Gone:
-        """Replace a message by a tombstone. Requires its author, or a moderator or somebody above them."""
-        command = chat.DeleteMessage(**self._backend.room_head(caller), room_id=chatroom_id, message_id=message_id)
+        """Replace a message by a tombstone.
+
+        Only its author may, and in a room that is not direct a user of higher rank.
+        """
+        command = chat.DeleteMessage(
+            **self._backend.room_command_fields(caller), room_id=chatroom_id, message_id=message_id
+        )
         await self._backend.room_command(command, chat.Changed)
         return chat.Gone(id=message_id)
 
@@ -218,15 +223,20 @@ class MessageCalls(Calls):
     async def remove_reaction(
         self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, emoji: Emoji
     ) -> chat.Gone:
-        """Remove one's reaction. Idempotent. `id` is the emoji."""
+        """Remove the caller's reaction. Idempotent. The answer's `id` is the emoji."""
         return chat.Gone(id=await self._react(caller, chatroom_id, message_id, emoji, is_removal=True))
 
     @put("/v1/chatrooms/{chatroomId}/pins/{messageId}", ErrorCode.RATE_LIMITED, ErrorCode.CONFLICT)
     async def pin_message(self, caller: Caller, chatroom_id: RoomId, message_id: MessageId) -> chat_views.PinView:
-        """Pin a message. Requires a moderator or somebody above; in a direct room both users may."""
+        """Pin a message. Requires the rank of moderator or higher; in a direct room both users may."""
         await self._pin(caller, chatroom_id, message_id, is_removal=False)
         query = chat_queries.ListPins(
-            **self._backend.head(caller), room_id=chatroom_id, page=1, limit=1, message_id=message_id, is_granted=True
+            **self._backend.request_fields(caller),
+            room_id=chatroom_id,
+            page=1,
+            limit=1,
+            message_id=message_id,
+            is_granted=True,
         )
         found = await self._backend.chat_request(query, chat_queries.PinPage)
         if not found.items:  # unpinned meanwhile
@@ -242,7 +252,7 @@ class MessageCalls(Calls):
     # Steps that several calls share ---------------------------------------------------------------------------------
 
     async def _message(self, caller: Caller, room_id: str, message_id: str) -> chat_views.MessageView:
-        query = chat_queries.GetMessage(**self._backend.head(caller), room_id=room_id, message_id=message_id)
+        query = chat_queries.GetMessage(**self._backend.request_fields(caller), room_id=room_id, message_id=message_id)
         return await self._backend.chat_request(query, chat_views.MessageView)
 
     async def _sent(self, caller: Caller, sent: chat.Sent) -> CreatedOnce[chat_views.MessageView]:
@@ -254,12 +264,12 @@ class MessageCalls(Calls):
 
     async def _react(self, caller: Caller, room_id: str, message_id: str, emoji: str, *, is_removal: bool) -> str:
         kind = reaction_emoji(emoji)
-        head = self._backend.room_head(caller)
-        command = chat.React(**head, room_id=room_id, message_id=message_id, emoji=kind, is_removal=is_removal)
+        fields = self._backend.room_command_fields(caller)
+        command = chat.React(**fields, room_id=room_id, message_id=message_id, emoji=kind, is_removal=is_removal)
         await self._backend.room_command(command, chat.Changed)
         return kind
 
     async def _pin(self, caller: Caller, room_id: str, message_id: str, *, is_removal: bool) -> None:
-        head = self._backend.room_head(caller)
-        command = chat.PinMessage(**head, room_id=room_id, message_id=message_id, is_removal=is_removal)
+        fields = self._backend.room_command_fields(caller)
+        command = chat.PinMessage(**fields, room_id=room_id, message_id=message_id, is_removal=is_removal)
         await self._backend.room_command(command, chat.Changed)

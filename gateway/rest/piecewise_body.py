@@ -1,4 +1,4 @@
-"""Large answers, written in pieces as the client reads them and held against the budget of bytes under way."""
+"""Large answers, written in pieces as the client reads, with their bytes reserved in a `ByteBudget` until written."""
 
 import asyncio
 import weakref

@@ -50,7 +50,7 @@ class SearchCalls(Calls):
         searched, even if nothing was found.
         """
         command = chat_queries.SearchRoom(
-            **self._backend.head(caller),
+            **self._backend.request_fields(caller),
             room_id=chatroom_id,
             q=query.q,
             limit=query.limit,
@@ -67,7 +67,7 @@ class SearchCalls(Calls):
         As in one room, `pagination.next` is present if older messages were not searched.
         """
         command = chat_queries.SearchJoinedRooms(
-            **self._backend.head(caller), q=query.q, limit=query.limit, before=query.before
+            **self._backend.request_fields(caller), q=query.q, limit=query.limit, before=query.before
         )
         found = await self._backend.chat_request(command, chat_queries.FoundMessages)
         return Found(found.items, found.next_before)

@@ -1,8 +1,8 @@
 /** Price alerts of the signed-in user. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 
-export class Alerts extends Changing {
+export class Alerts extends Observable {
   entries = []; // newest first, as REST returns them
 
   constructor(api) {

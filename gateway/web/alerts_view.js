@@ -64,14 +64,14 @@ export class AlertsView {
   }
 
   #render() {
-    const { alerts, market, tell } = this.session;
+    const { alerts, market, notify } = this.session;
     const row = ({ id, symbol, direction, price, status, firedAt }) => ({
       key: id,
       version: status,
       make: () => {
         const digits = market.quote(symbol)?.digits ?? 2;
         const text = `${symbol} ${direction} ${priceOf(price, digits)}`;
-        const remove = () => alerts.remove(id).catch((error) => tell(error.message, 'error'));
+        const remove = () => alerts.remove(id).catch((error) => notify(error.message, 'error'));
         return h(
           'li',
           { class: `alert ${status}` },

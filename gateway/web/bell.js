@@ -24,10 +24,10 @@ export class Bell {
   }
 
   #open() {
-    const { inbox, tell } = this.session;
+    const { inbox, notify } = this.session;
     const list = h('ul', { class: 'inbox' });
     const nothing = h('p', { class: 'muted hint' }, 'Nothing here yet. Set a price alert, and it will ring here.');
-    const attempt = (work) => () => work().catch((error) => tell(error.message, 'error'));
+    const attempt = (work) => () => work().catch((error) => notify(error.message, 'error'));
     const readAll = h(
       'button',
       { type: 'button', class: 'button small', on: { click: attempt(() => inbox.readAll()) } },

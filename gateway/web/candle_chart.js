@@ -81,7 +81,7 @@ export class CandleChart {
       ...this.#last(plot, list.at(-1), digits, right),
       ...this.#crosshair(list),
     );
-    this.#tell(list, digits);
+    this.#describe(list, digits);
   }
 
   /** Skip the axis label that the label of the last price would cover. */
@@ -141,7 +141,7 @@ export class CandleChart {
     return [s('line', { class: 'crosshair', x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM })];
   }
 
-  #tell(list, digits) {
+  #describe(list, digits) {
     const { atMs, open, high, low, close } = list[this.#at ?? list.length - 1] ?? list.at(-1);
     const isDaily = INTERVALS[this.candles.interval] >= INTERVALS['1d'];
     const [o, hi, lo, c] = [open, high, low, close].map((price) => priceOf(price, digits));

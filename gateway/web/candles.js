@@ -1,11 +1,11 @@
 /** Candles of one symbol, updated by its live prices. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { INTERVALS } from './market.js';
 
 const CANDLES = 90;
 
-export class Candles extends Changing {
+export class Candles extends Observable {
   list = []; // oldest first: {atMs, open, high, low, close}
   symbol = null;
   interval = null;

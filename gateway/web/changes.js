@@ -1,6 +1,6 @@
 /** Observable base class of the state modules; views listen to them. */
 
-export class Changing {
+export class Observable {
   #listeners = new Set();
   #scheduled = false;
 
@@ -14,12 +14,12 @@ export class Changing {
   changed() {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    const tell = () => {
+    const notify = () => {
       this.#scheduled = false;
       for (const listener of [...this.#listeners]) listener();
     };
-    if (document.hidden) setTimeout(tell, 250);
-    else requestAnimationFrame(tell);
+    if (document.hidden) setTimeout(notify, 250);
+    else requestAnimationFrame(notify);
   }
 }
 

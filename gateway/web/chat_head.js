@@ -46,7 +46,7 @@ export class ChatHead {
     const { session } = this;
     const shared = [iconButton('search', 'Search messages', this.acts.search), this.#pins(conversation)];
     if (room.directUserIds) return shared;
-    const attempt = (work) => () => work().catch((error) => session.tell(error.message, 'error'));
+    const attempt = (work) => () => work().catch((error) => session.notify(error.message, 'error'));
     const members = h(
       'button',
       {

@@ -1,12 +1,12 @@
 /** Live connection of the page: a wrapper of realtime.js that records state for the banner and the inspector. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { RealtimeClient } from './realtime.js';
 
 const LOG_FRAMES = 40;
 const LATENCIES = 40;
 
-export class Connection extends Changing {
+export class Connection extends Observable {
   #client;
   #followed = new Set();
   state = 'idle'; // idle, connecting, open, waiting, closed
@@ -81,7 +81,7 @@ export class Connection extends Changing {
   }
 
   /** Reconnect at once; ping if the connection is open. */
-  hurry() {
+  reconnectOrPing() {
     this.#client.wake();
   }
 

@@ -35,7 +35,9 @@ export function watchConnection(connection, renewSession) {
     setText(bannerCount, state === 'waiting' && seconds > 1 ? ` Next attempt in ${seconds} s.` : '');
     setText(retry, state === 'closed' ? 'Sign in again' : 'Try now');
   };
-  retry.addEventListener('click', () => (connection.state === 'closed' ? renewSession() : connection.hurry()));
+  retry.addEventListener('click', () =>
+    connection.state === 'closed' ? renewSession() : connection.reconnectOrPing(),
+  );
   chip.addEventListener('click', () => openInspector(connection));
   connection.onChange(render);
   setInterval(render, 500);

@@ -1,6 +1,6 @@
 /** State of one room for this user, for the whole session: messages, typing users, read marks, draft. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { Draft } from './draft.js';
 import { uid } from './ids.js';
 import { messageOf } from './message_model.js';
@@ -13,12 +13,12 @@ const MEMBERS = 100;
 const CATCH_UP_PAGE = 100;
 const CATCH_UP_MAX = 300; // for larger gaps the newest page is loaded instead
 
-export class Conversation extends Changing {
+export class Conversation extends Observable {
   typing = new Map(); // userId -> timer
   readers = new Map(); // userId -> seq
   members = []; // as REST returns them, at most 100
   memberTotal = 0;
-  gaps = 0; // times that changes were missed
+  gaps = 0; // how often changes were missed
   isLive = false; // whether the room is subscribed to, or will be once its messages are loaded
   draft = new Draft();
   #typingSentMs = 0;
@@ -38,7 +38,10 @@ export class Conversation extends Changing {
     return this.rooms.get(this.id);
   }
 
-  /** Return the user's role in the room: that in the member list, once it is loaded and if they are on its page. */
+  /**
+   * Return the user's role from the loaded page of the member list; until it shows the user, guess the role from
+   * `createdBy`.
+   */
   get role() {
     const mine = this.members.find(({ userId }) => userId === this.me);
     if (mine) return mine.role;
@@ -78,7 +81,7 @@ export class Conversation extends Changing {
     if (isFirst) await this.#rereadQuoted();
   }
 
-  /** Unsubscribe, and drop the messages: their changes will be missed. The draft and messages under way stay. */
+  /** Unsubscribe, and drop the messages: their changes will be missed. The draft and unsent messages stay. */
   release() {
     this.isLive = false;
     this.connection.unfollow(this.id);
@@ -87,7 +90,10 @@ export class Conversation extends Changing {
     this.pins.clear();
   }
 
-  /** Load again what the draft and messages under way quote: it may have changed while nobody listened. */
+  /**
+   * Load again the messages that the draft and unsent messages quote: they may have changed while the room was not
+   * subscribed.
+   */
   async #rereadQuoted() {
     for (const messageId of new Set([...this.draft.messageIds(), ...this.timeline.quotedIds()])) {
       try {
@@ -101,7 +107,7 @@ export class Conversation extends Changing {
     this.changed();
   }
 
-  /** Request a page and return it with the last live entry before the request. */
+  /** Request a page. Return its messages, and the rev of the last live entry that had arrived before the request. */
   async #page(parameters) {
     const asOfRev = this.timeline.rev;
     const messages = (await this.api.messages(this.id, parameters)).map(messageOf);
@@ -263,8 +269,8 @@ export class Conversation extends Changing {
   // Own messages -----------------------------------------------------------------------------------------------------
 
   /**
-   * Send a message. It appears at once, and remains marked as failed if sending fails. `extras`: what it has beyond its
-   * text, as the frame names it; its `quote` is the message that it answers.
+   * Send a message. It appears at once, and remains marked as failed if sending fails. `extras`: its other fields, by
+   * their names in the frame; `quote` is the message that it answers.
    */
   async send(text, { quote = null, ...extras } = {}, clientMessageId = uid()) {
     this.timeline.sending(clientMessageId, text, { ...extras, quote });
@@ -289,7 +295,7 @@ export class Conversation extends Changing {
     if (!this.room?.isMember) this.rooms.change(this.id, { isMember: true });
   }
 
-  // Changes of messages; they throw the server's error and take effect by their event --------------------------------
+  // Changes of messages: they throw the server's error; the change is shown when its event arrives --------------------
 
   async edit(messageId, text, mentions) {
     await this.connection.edit(this.id, messageId, text, mentions);

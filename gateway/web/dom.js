@@ -127,7 +127,10 @@ function settle(all, stop) {
 
 let announced = null; // timer
 
-/** Announce a text to screen readers. It does not stay in the page: it may be that of a message. */
+/**
+ * Announce a text to screen readers. The text is removed soon, since it may be the text of a message, which can be
+ * deleted.
+ */
 export function announce(text) {
   const announcer = byId('announcer');
   announcer.textContent = text;

@@ -34,7 +34,7 @@ export class Draft {
     return [this.replyTo, this.editing].filter(Boolean).map(({ id }) => id);
   }
 
-  /** Take over a message that was loaded again. */
+  /** Replace the stored copy of a message by the reloaded one. */
   refresh(message) {
     if (this.replyTo?.id === message.id) this.replyTo = message;
     if (this.editing?.id !== message.id) return;

@@ -1,15 +1,15 @@
 /** Notifications of the signed-in user, for the bell and its panel. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { excerptOf } from './message_model.js';
 
 const SHOWN = 50;
-const CHANGES_MAX = 200; // of more the oldest are forgotten
+const CHANGES_MAX = 200; // beyond that, the oldest are forgotten
 
-export class Inbox extends Changing {
-  entries = []; // newest first: {id, title, message, priority, atMs, isRead}, of a mention also {roomId, messageId}
+export class Inbox extends Observable {
+  entries = []; // newest first: {id, title, message, priority, atMs, isRead}; for a mention also {roomId, messageId}
   unread = 0;
-  #texts = new Map(); // messageId -> its text since a change: the server's copies in the inbox follow later, or not at all
+  #texts = new Map(); // messageId -> its changed text; the server updates its copy in the inbox later or never
 
   constructor(api) {
     super();
@@ -38,7 +38,7 @@ export class Inbox extends Changing {
     return this.entries.find((entry) => entry.id === id);
   }
 
-  /** Process a change of a message, of which mentions show the beginning. */
+  /** Process a change of a message: notifications of mentions show its beginning. */
   change({ type, data: { messageId, message } }) {
     if (type !== 'chat:updated' && type !== 'chat:deleted') return;
     this.#texts.delete(messageId);
@@ -54,12 +54,12 @@ export class Inbox extends Changing {
     return this.entries.filter((entry) => entry.roomId === roomId && entry.message !== '');
   }
 
-  /** Return the ids of the rooms of all mentions whose text is displayed, those of the newest first. */
+  /** Return the ids of the rooms of all mentions whose text is displayed, the newest mention first. */
   mentionedRooms() {
     return [...new Set(this.entries.flatMap(({ roomId, message }) => (roomId && message ? roomId : [])))];
   }
 
-  /** Take over a message that was loaded again. */
+  /** Replace the stored copy of a message by the reloaded one. */
   refresh({ id, message, deletedAt }) {
     this.change({ type: deletedAt ? 'chat:deleted' : 'chat:updated', data: { messageId: id, message } });
   }

@@ -34,7 +34,10 @@ export function openInspector(connection) {
     log.replaceChildren(...connection.log.map(entryOf));
   };
   const ending = [connection.onChange(render)];
-  const timers = [setInterval(() => connection.isOpen && connection.hurry(), PING_EVERY_MS), setInterval(render, REFRESH_EVERY_MS)];
+  const timers = [
+    setInterval(() => connection.isOpen && connection.reconnectOrPing(), PING_EVERY_MS),
+    setInterval(render, REFRESH_EVERY_MS),
+  ];
   render();
   openDialog({
     title: 'Connection',
@@ -51,7 +54,7 @@ export function openInspector(connection) {
       timers.forEach(clearInterval);
     },
   });
-  if (connection.isOpen) connection.hurry();
+  if (connection.isOpen) connection.reconnectOrPing();
 }
 
 function entryOf({ type, atMs, count }) {

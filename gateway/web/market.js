@@ -1,6 +1,6 @@
 /** Latest price of each symbol, and a short history for its sparkline. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 
 const POINTS = 60;
 const POINT_MS = 60_000; // interval of a sparkline point, which shows its newest price
@@ -8,7 +8,7 @@ const HISTORY_AT_ONCE = 4;
 
 export const INTERVALS = { '1m': 60_000, '5m': 300_000, '1h': 3_600_000, '1d': 86_400_000 };
 
-export class Market extends Changing {
+export class Market extends Observable {
   #quotes = new Map();
   #moved = new Map(); // symbol -> 1 or -1, since the last `takeMoved`
   #priceListeners = new Set();

@@ -83,7 +83,7 @@ export class MarketBoard {
     this.#renderChosen();
   }
 
-  /** Call only after a change of the focusable rows, since it forces a layout. */
+  /** Renew the tab stop if the symbols or the selection have changed; not on every render, since it forces a layout. */
   #settleOnce({ symbols, selected }) {
     const reach = `${symbols.length} ${selected}`;
     if (reach === this.reach) return;
@@ -145,7 +145,7 @@ export class MarketBoard {
   }
 }
 
-/** Return the colour class of a change: none for 0.00 %. */
+/** Set the colour class of a change; 0.00 % has none. */
 function colour(element, percent) {
   element.classList.toggle('up', percent >= 0.005);
   element.classList.toggle('down', percent <= -0.005);

@@ -13,7 +13,10 @@ export function mentionBefore(text, caret) {
   return found && { start: caret - found[1].length - 1, query: found[1] };
 }
 
-/** Return the candidates `{userId, name}` that have a word which begins with the query, those whose name does first. */
+/**
+ * Return the candidates `{userId, name}` with a word that begins with the query: names that begin with it come first,
+ * then other words of names, then ids.
+ */
 export function matching(candidates, query) {
   const wanted = folded(query);
   const rank = ({ name, userId }) => {

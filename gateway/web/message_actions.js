@@ -78,7 +78,7 @@ export class MessageActions {
 
   /** Add or remove a reaction, and show failures. */
   toggle(message, emoji) {
-    this.#react(message, emoji).catch((error) => this.session.tell(error.message, 'error'));
+    this.#react(message, emoji).catch((error) => this.session.notify(error.message, 'error'));
   }
 
   async #react(message, emoji) {
@@ -131,13 +131,13 @@ export class MessageActions {
   }
 
   async #pin(message, isPinned) {
-    const { conversation, tell } = this.session;
+    const { conversation, notify } = this.session;
     try {
       if (isPinned) await conversation.pins.unpin(message.id);
       else await conversation.pins.pin(message.id);
       announce(isPinned ? 'Message unpinned' : 'Message pinned');
     } catch (error) {
-      tell(error.message, 'error');
+      notify(error.message, 'error');
     }
   }
 
@@ -145,7 +145,7 @@ export class MessageActions {
   async #copy(text, what) {
     try {
       await navigator.clipboard.writeText(text);
-      this.session.tell(`${what} copied.`);
+      this.session.notify(`${what} copied.`);
     } catch {
       const field = h('input', { readonly: true, value: text, 'aria-label': what });
       openDialog({ title: `Copy the ${what.toLowerCase()}`, fill: () => [field] });
@@ -153,7 +153,7 @@ export class MessageActions {
     }
   }
 
-  /** Return the actions of the toolbar: with a pointer a text is selected to copy it. */
+  /** Return the actions of the toolbar: all but `copy`, since with a pointer the user can select the text. */
   #toolsOf(message) {
     return this.#actionsOf(message).filter(({ id }) => id !== 'copy');
   }

@@ -29,8 +29,8 @@ export function messageOf(raw) {
 }
 
 /**
- * Return the message after a change `{type, data}` of the log, or the same object if the change is none of its own or
- * already in it. `me` is the user whose reactions are marked.
+ * Return the message after a change `{type, data}` of the log, or the same object if the change concerns neither it nor
+ * its quote, or is already included. `me` is the user whose reactions are marked.
  */
 export function changedBy(message, change, me) {
   const { type, data } = change;
@@ -63,7 +63,7 @@ export function excerptOf(text) {
   return letters.length > EXCERPT_MAX ? letters.slice(0, EXCERPT_MAX).join('') : text;
 }
 
-/** Return a quote `{messageId, userId, text, rev}` after a change, or the same object if the change is not of its text. */
+/** Return a quote `{messageId, userId, text, rev}` after a change, or the same object if its text is not affected. */
 export function quoteAfter(quote, { type, data: { messageId, rev, message: text } }) {
   if (quote.messageId !== messageId || rev <= quote.rev) return quote;
   if (type === 'chat:updated') return { ...quote, rev, text: excerptOf(text) };

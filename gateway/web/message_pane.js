@@ -116,7 +116,7 @@ export class MessagePane {
       await conversation.showAround(seq);
       this.#showTarget(seq);
     } catch (error) {
-      session.tell(error.status === 404 ? 'This message does not exist any more.' : error.message, 'error');
+      session.notify(error.status === 404 ? 'This message does not exist any more.' : error.message, 'error');
     }
   }
 
@@ -146,7 +146,7 @@ export class MessagePane {
     try {
       await this.conversation.showNewest();
     } catch (error) {
-      this.session.tell(error.message, 'error');
+      this.session.notify(error.message, 'error');
       return;
     }
     this.toBottom();
@@ -175,7 +175,7 @@ export class MessagePane {
 
   #load(which) {
     const { conversation, session } = this;
-    if (conversation.timeline.isLoaded) conversation[which]().catch((error) => session.tell(error.message, 'error'));
+    if (conversation.timeline.isLoaded) conversation[which]().catch((error) => session.notify(error.message, 'error'));
   }
 
   /** Mark the messages as read if the page is visible and scrolled to the bottom. */

@@ -3,7 +3,7 @@
 const NOTES_MAX = 20; // more than are ever displayed
 
 /** Pass the events on to the state of a session, and show notes about them. */
-export function listenToNews({ connection, market, inbox, alerts, tell }) {
+export function listenToNews({ connection, market, inbox, alerts, notify }) {
   connection.on('market:price', (price) => market.take(price));
   const notes = new Map(); // id of a mention -> {message, remove}: its text may be edited or deleted
   inbox.onChange(() => {
@@ -14,13 +14,13 @@ export function listenToNews({ connection, market, inbox, alerts, tell }) {
     if (!entry) return;
     const { id, title, message, messageId } = entry;
     const isUrgent = entry.priority === 'high' || entry.priority === 'urgent';
-    const remove = tell(`${title}: ${message}`, isUrgent ? 'urgent' : 'note');
+    const remove = notify(`${title}: ${message}`, isUrgent ? 'urgent' : 'note');
     if (messageId) notes.set(id, { message, remove });
     if (notes.size > NOTES_MAX) notes.delete(notes.keys().next().value);
     alerts.load().catch(() => {}); // the notification may be a fired alert
   });
   connection.on('trade:created', ({ direction, symbol, entryPrice }) =>
-    tell(`Trade: ${direction} ${symbol} at ${entryPrice}`),
+    notify(`Trade: ${direction} ${symbol} at ${entryPrice}`),
   );
-  connection.on('session:started', (session) => tell(`Live now: ${session.title}`));
+  connection.on('session:started', (session) => notify(`Live now: ${session.title}`));
 }

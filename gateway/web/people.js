@@ -1,12 +1,12 @@
 /** Profiles, collected from messages and member lists, and presence, collected from events. */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { h } from './dom.js';
 
 const HUES = 8;
 const ASK_AT_ONCE = 100;
 
-export class People extends Changing {
+export class People extends Observable {
   #profiles = new Map();
   #online = new Map();
 

@@ -8,7 +8,7 @@ export function mayEdit(message, me, nowMs = Date.now()) {
   return message.userId === me && !message.deletedAtMs && nowMs - message.atMs < EDIT_WINDOW_MS;
 }
 
-/** `role` is the user's, `authorRole` the author's; in direct rooms each deletes their own messages alone. */
+/** `role` is the user's, `authorRole` the author's; in a direct room users may delete only their own messages. */
 export function mayDelete(message, me, { role, authorRole, isDirect }) {
   if (message.deletedAtMs) return false;
   return message.userId === me || (!isDirect && RANKS[role] > RANKS[authorRole]);
@@ -19,7 +19,7 @@ export function mayPin({ role, isDirect }) {
   return isDirect || isModerator(role);
 }
 
-/** Return whether a role may mention everybody with `@room`. */
+/** Return whether a role is moderator or above: these may pin messages and mention everybody with `@room`. */
 export function isModerator(role) {
   return RANKS[role] >= RANKS.moderator;
 }

@@ -1,12 +1,12 @@
 /** Pinned messages of one room. */
 
-import { Changing, soon } from './changes.js';
+import { Observable, soon } from './changes.js';
 import { changedBy, messageOf } from './message_model.js';
 
 const PINS_MAX = 50; // as many as a room may have
 const RELOAD_DELAY_MS = 300;
 
-export class Pins extends Changing {
+export class Pins extends Observable {
   entries = []; // newest pin first: {message, by, atMs}
   #loads = 0; // requests under way
 

@@ -38,10 +38,10 @@ export function pinsDialog(session, conversation, jump) {
   };
   end = conversation.onChange(render);
   render();
-  pins.load().catch((error) => session.tell(error.message, 'error'));
+  pins.load().catch((error) => session.notify(error.message, 'error'));
 }
 
 function unpinButton(session, pins, { id }) {
-  const unpin = () => pins.unpin(id).catch((error) => session.tell(error.message, 'error'));
+  const unpin = () => pins.unpin(id).catch((error) => session.notify(error.message, 'error'));
   return h('button', { type: 'button', class: 'button small', on: { click: unpin } }, 'Unpin');
 }

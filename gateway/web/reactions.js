@@ -40,15 +40,15 @@ function chip(session, conversation, { id }, { emoji, count, mine }, toggle) {
     h('span', { class: 'numbers', 'aria-hidden': 'true' }, String(count)),
   );
   let asked = null;
-  const tell = async (event) => {
+  const showWho = async (event) => {
     asked ??= whoReacted(session, conversation.id, id, emoji);
     const who = await asked;
     button.title = who;
     if (event.type === 'focus' && who && document.activeElement === button && button.matches(':focus-visible'))
       announce(who);
   };
-  button.addEventListener('pointerenter', tell);
-  button.addEventListener('focus', tell);
+  button.addEventListener('pointerenter', showWho);
+  button.addEventListener('focus', showWho);
   return button;
 }
 

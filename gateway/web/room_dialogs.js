@@ -113,14 +113,14 @@ export function membersDialog(session, conversation) {
   };
   ended = [conversation.onChange(render), session.people.onChange(render)];
   render();
-  conversation.loadMembers().catch((error) => session.tell(error.message, 'error'));
+  conversation.loadMembers().catch((error) => session.notify(error.message, 'error'));
 }
 
 function inviteForm(session, conversation) {
   const invite = async ({ userId }) => {
     if (!userId.trim()) return;
     await session.api.invite(conversation.id, userId.trim());
-    session.tell(`${session.people.name(userId.trim())} is invited.`);
+    session.notify(`${session.people.name(userId.trim())} is invited.`);
     element.reset();
     await conversation.loadMembers();
   };
@@ -145,7 +145,7 @@ function memberRow(session, conversation, { userId, role }, mayManage, dialog) {
       await session.api.remove(conversation.id, userId);
       await conversation.loadMembers();
     } catch (error) {
-      session.tell(error.message, 'error');
+      session.notify(error.message, 'error');
     }
   };
   const button = (label, act) =>
@@ -199,7 +199,7 @@ function rolePicker(session, conversation, userId, role) {
     if (chosen !== 'creator') {
       give(chosen).catch((error) => {
         picker.value = role;
-        session.tell(error.message, 'error');
+        session.notify(error.message, 'error');
       });
       return;
     }

@@ -25,7 +25,7 @@ export class RoomList {
   }
 
   #head() {
-    const { rooms, tell } = this.session;
+    const { rooms, notify } = this.session;
     let timer = null;
     this.search = h('input', {
       type: 'search',
@@ -34,7 +34,7 @@ export class RoomList {
       autocomplete: 'off',
       spellcheck: 'false',
     });
-    const search = () => rooms.search(this.search.value.trim()).catch((error) => tell(error.message, 'error'));
+    const search = () => rooms.search(this.search.value.trim()).catch((error) => notify(error.message, 'error'));
     this.search.addEventListener('input', () => {
       clearTimeout(timer);
       timer = setTimeout(search, SEARCH_DELAY_MS);

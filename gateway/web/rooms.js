@@ -1,12 +1,12 @@
 /** Rooms visible to the user: search results, unread messages, and the open room. */
 
-import { Changing, soon } from './changes.js';
+import { Observable, soon } from './changes.js';
 import {
-  greet,
   mentionsIn,
   noteActivity,
   noteMessage,
   noteRead,
+  noteSubscribed,
   noteUnread,
   unknownCounts,
   unreadIn,
@@ -16,11 +16,11 @@ import {
 const PAGE_ROOMS = 100;
 const LIST_PAGES_MAX = 3;
 const REFRESH_DELAY_MS = 1500;
-const GREETED_MAX = 200; // rooms in the answer to the subscription of `activity`
+const SUBSCRIBED_ROOMS_MAX = 200; // rooms in the answer to the subscription of `activity`
 const MISSING_AT_ONCE = 4;
 const MISSING_MAX = 100; // with unread messages; further ones count in the totals, and are listed once they are active
 
-export class Rooms extends Changing {
+export class Rooms extends Observable {
   #rooms = new Map();
   #unlisted = new Map(); // rooms of the user whose fields are not loaded: their counts
   #wanted = new Set(); // those of them to be listed
@@ -107,7 +107,7 @@ export class Rooms extends Changing {
     return room?.directUserIds?.find((id) => id !== this.me) ?? (room?.directUserIds ? this.me : null);
   }
 
-  /** Return the direct room with a user, or undefined. */
+  /** Return the direct room with a user, or null. */
   directWith(userId) {
     return this.joined().find((room) => room.directUserIds && this.partner(room) === userId) ?? null;
   }
@@ -165,14 +165,14 @@ export class Rooms extends Changing {
   // Activity ---------------------------------------------------------------------------------------------------------
 
   /** Process the answer to the subscription of `activity`. Throws the server's error if further counts do not load. */
-  async greet({ rooms, unreadTotal }) {
-    if (rooms.length < GREETED_MAX) this.#unlisted.clear(); // these are all
-    for (const room of rooms) greet(this.#recordOf(room.chatroomId), room);
+  async takeSubscribed({ rooms, unreadTotal }) {
+    if (rooms.length < SUBSCRIBED_ROOMS_MAX) this.#unlisted.clear(); // these are all
+    for (const room of rooms) noteSubscribed(this.#recordOf(room.chatroomId), room);
     this.#wantUnread();
     const shown = rooms.reduce((sum, { unreadCount }) => sum + unreadCount, 0);
     if (unreadTotal <= shown) return;
-    const greeted = new Set(rooms.map(({ chatroomId }) => chatroomId));
-    const found = (await this.api.unread()).rooms.filter(({ chatroomId }) => !greeted.has(chatroomId));
+    const answered = new Set(rooms.map(({ chatroomId }) => chatroomId));
+    const found = (await this.api.unread()).rooms.filter(({ chatroomId }) => !answered.has(chatroomId));
     for (const counts of found) noteUnread(this.#recordOf(counts.chatroomId), counts);
     this.#wantUnread();
   }

@@ -2,7 +2,7 @@
 
 import { Alerts } from './alerts.js';
 import { Api } from './api.js';
-import { Changing, soon } from './changes.js';
+import { Observable, soon } from './changes.js';
 import { Conversation } from './conversation.js';
 import { uid } from './ids.js';
 import { Inbox } from './inbox.js';
@@ -19,7 +19,7 @@ const RECENT_ROOMS = 8; // subscribed to, the open one included: the server perm
 const REJOINED_MS = 300; // a replay that shows a departure shows the return right after it
 const CHANGES = ['chat:updated', 'chat:deleted', 'chat:reaction', 'chat:pinned'];
 
-export class Session extends Changing {
+export class Session extends Observable {
   #conversations = new Map();
   #recent = []; // ids of the rooms that are subscribed to, the one opened last first
   #refreshing = null;
@@ -28,12 +28,14 @@ export class Session extends Changing {
   /** Recipient of a first direct message, while no room exists yet. */
   draftTo = null;
 
-  /** `me`: `{userId, firstName, lastName}`; `tell(text)` shows a note to the user. */
-  constructor(me, token, connection, tell) {
+  /**
+   * `me`: `{userId, firstName, lastName}`. `notify(text, kind)` shows a note and returns a function that removes it.
+   */
+  constructor(me, token, connection, notify) {
     super();
     this.me = me;
     this.connection = connection;
-    this.tell = tell;
+    this.notify = notify;
     this.api = new Api(token);
     this.people = new People(this.api);
     this.people.learn(me.userId, me);
@@ -66,7 +68,7 @@ export class Session extends Changing {
     const parts = [this.rooms.refresh(), this.market.load().then(() => this.#quote())];
     parts.push(this.inbox.load(), this.alerts.load());
     const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected');
-    if (failed) this.tell(failed.reason.message, 'error');
+    if (failed) this.notify(failed.reason.message, 'error');
   }
 
   /** Load what no event announces: online counts of rooms, and who of the direct rooms is online. */
@@ -96,8 +98,8 @@ export class Session extends Changing {
   }
 
   /**
-   * Open a room and subscribe to it. It stays subscribed among the last few that were opened, a public room that is not
-   * joined while it is open.
+   * Open a room and subscribe to it. The room stays subscribed while it is among the last 8 opened; a public room that
+   * the user has not joined stays subscribed only while it is open.
    */
   async open(id) {
     this.#leaveOpen();
@@ -111,7 +113,7 @@ export class Session extends Changing {
       if (!this.rooms.has(id)) this.rooms.take(await this.api.room(id));
       await conversation.load();
     } catch (error) {
-      this.tell(error.message, 'error');
+      this.notify(error.message, 'error');
       if (error.status === 404) this.#drop(id);
     }
     this.changed();
@@ -216,7 +218,7 @@ export class Session extends Changing {
       });
     }
     connection.on('subscribed', (data) => {
-      if (data.channel === 'activity') rooms.greet(data).catch(() => {}); // the next connection retries
+      if (data.channel === 'activity') rooms.takeSubscribed(data).catch(() => {}); // the next connection retries
     });
     connection.on('room:activity', (data) => rooms.active(data.rooms));
     connection.on('room:unread', (data) => rooms.counted(data) && this.mentions.check(data.chatroomId));
@@ -233,7 +235,7 @@ export class Session extends Changing {
       });
     }
     connection.on('member:invited', ({ name, by }) => {
-      if (by !== this.me.userId) this.tell(`${people.name(by)} invited you to “${name}”.`);
+      if (by !== this.me.userId) this.notify(`${people.name(by)} invited you to “${name}”.`);
       rooms.refresh().catch(() => {});
     });
     connection.on('unsubscribed', ({ chatroomId, reason }) => reason === 'removed' && this.#ended(chatroomId));
@@ -289,11 +291,11 @@ export class Session extends Changing {
 
   #gone(id, what) {
     const room = this.rooms.get(id);
-    if (room) this.tell(`“${room.name}” ${what}.`);
+    if (room) this.notify(`“${room.name}” ${what}.`);
     this.#drop(id);
   }
 
-  /** Load a gap that the live stream could not replay over REST. */
+  /** Load over REST a gap that the live stream could not replay. */
   #missed({ channel, chatroomId }) {
     if (channel === 'notifications') this.inbox.load().catch(() => {});
     else

@@ -3,20 +3,20 @@
  * the history that does not reach the newest message.
  */
 
-import { Changing } from './changes.js';
+import { Observable } from './changes.js';
 import { dayOf } from './format.js';
 import { changedBy, excerptOf, quoteAfter } from './message_model.js';
 
 export const PAGE = 50;
 const KEPT_MAX = 600; // in the DOM; older messages are loaded again on scrolling
 const TOGETHER_MS = 5 * 60_000; // messages of one user within this time share a heading
-const RECENT_MAX = 500; // changes that pages under way may lack; of more the oldest are forgotten
+const RECENT_MAX = 500; // changes that pages under way may lack; beyond that, the oldest are forgotten
 
-export class Timeline extends Changing {
+export class Timeline extends Observable {
   #messages = []; // in order of seq, without repeats
   #pending = new Map(); // clientMessageId -> {text, extras, state, atMs, reason}
   #recent = []; // the last changes, oldest first
-  #ownRev = 0; // that of the newest message in a page from the server
+  #pageRev = 0; // highest `changedRev` in a page from the server
   isLoaded = false;
   isDetached = false;
   /** The last entry of the room's log that has arrived live. */
@@ -57,9 +57,9 @@ export class Timeline extends Changing {
     return this.#messages.at(-1) ?? null;
   }
 
-  /** Return an entry of the room's log that the loaded messages include, with all entries before it. */
+  /** Return a rev such that the loaded messages include every change up to it. */
   get wholeThroughRev() {
-    return Math.max(this.rev, this.#ownRev);
+    return Math.max(this.rev, this.#pageRev);
   }
 
   /** Return the seq of the last message of a user at or before `seq`, or null. */
@@ -89,7 +89,7 @@ export class Timeline extends Changing {
   /** Add a page of history, in any order, which was requested when `asOfRev` was the last entry to have arrived. */
   addPage(messages, asOfRev = 0) {
     for (const message of messages) {
-      this.#ownRev = Math.max(this.#ownRev, message.changedRev ?? 0);
+      this.#pageRev = Math.max(this.#pageRev, message.changedRev ?? 0);
       this.#insert(this.upToDate(message, asOfRev), true);
     }
     this.isLoaded = true;
@@ -138,7 +138,7 @@ export class Timeline extends Changing {
     if (quotes || this.#messages.some((message, at) => message !== before[at])) this.changed();
   }
 
-  /** Change the quotes in messages that are not stored yet. Returns whether there are any. */
+  /** Change the quotes in messages that are not stored yet. Returns whether any has changed. */
   #changeQuotes(change) {
     let changed = false;
     for (const pending of this.#pending.values()) {
@@ -151,12 +151,12 @@ export class Timeline extends Changing {
     return changed;
   }
 
-  /** Return the ids of the messages that messages under way quote. */
+  /** Return the ids of the messages that unsent messages quote. */
   quotedIds() {
     return [...this.#pending.values()].flatMap(({ extras }) => extras.quote?.messageId ?? []);
   }
 
-  /** Take over the text of a message that was loaded again into the quotes of messages under way. */
+  /** Renew the quotes of a reloaded message in unsent messages. */
   requote({ id, text }) {
     for (const pending of this.#pending.values()) {
       const { quote } = pending.extras;
@@ -165,7 +165,7 @@ export class Timeline extends Changing {
     this.changed();
   }
 
-  /** Return a message with the changes that arrived after entry `asOfRev`, when it was requested. */
+  /** Return a message with the changes that arrived after `asOfRev`, the newest entry when it was requested. */
   upToDate(message, asOfRev) {
     const later = this.#recent.filter(({ data }) => data.rev > asOfRev);
     return later.reduce((known, change) => changedBy(known, change, this.me), message);

@@ -1,14 +1,14 @@
 /**
- * Unread messages and mentions of one room, from REST, live messages and the channel `activity`. Pure functions on a record
- * `{lastSeq, readSeq, toldSeq, mentionCount, lastMessageAt, isRough}`.
+ * Unread messages and mentions of one room, from REST, live messages and the channel `activity`. Pure functions on a
+ * record `{lastSeq, readSeq, activitySeq, mentionCount, lastMessageAt, isRough}`.
  *
- * `toldSeq` is the last message that `activity` named: the counts of `room:unread` include messages up to it. The seqs of
- * a rough record are unknown; only their difference, the number of unread messages, is.
+ * `activitySeq` is the last message that `activity` named: the counts of `room:unread` include messages up to it. The
+ * seqs of a rough record are unknown; only their difference is known: the number of unread messages.
  */
 
 /** Return the record of a room of which nothing is known yet. */
 export function unknownCounts() {
-  return { lastSeq: 0, readSeq: 0, toldSeq: 0, mentionCount: 0, lastMessageAt: null, isRough: true };
+  return { lastSeq: 0, readSeq: 0, activitySeq: 0, mentionCount: 0, lastMessageAt: null, isRough: true };
 }
 
 export function unreadIn({ lastSeq, readSeq }) {
@@ -19,17 +19,17 @@ export function mentionsIn(record) {
   return Math.min(record.mentionCount, unreadIn(record));
 }
 
-/** Take over a room of the answer to the subscription. */
-export function greet(record, { seq, unreadCount, mentionCount, lastMessageAt }) {
+/** Process a room of the answer to the subscription. */
+export function noteSubscribed(record, { seq, unreadCount, mentionCount, lastMessageAt }) {
   if (record.isRough) Object.assign(record, { lastSeq: seq, readSeq: seq - unreadCount, isRough: false });
-  record.toldSeq = seq;
+  record.activitySeq = seq;
   noteMessage(record, seq, lastMessageAt ?? null);
   noteUnread(record, { unreadCount, mentionCount });
 }
 
 /** Process a room of `room:activity`. */
 export function noteActivity(record, { latest, at }) {
-  record.toldSeq = Math.max(record.toldSeq, latest);
+  record.activitySeq = Math.max(record.activitySeq, latest);
   if (record.isRough) record.lastMessageAt = at;
   else noteMessage(record, latest, at);
 }
@@ -43,10 +43,10 @@ export function noteMessage(record, seq, at) {
 
 /** Process `room:unread`. The user may have read on here since the server counted. */
 export function noteUnread(record, { unreadCount, mentionCount }) {
-  if (record.toldSeq) {
-    if (record.isRough) Object.assign(record, { lastSeq: record.toldSeq, readSeq: 0, isRough: false });
-    noteRead(record, record.toldSeq - unreadCount);
-    record.mentionCount = record.readSeq < record.toldSeq ? mentionCount : 0;
+  if (record.activitySeq) {
+    if (record.isRough) Object.assign(record, { lastSeq: record.activitySeq, readSeq: 0, isRough: false });
+    noteRead(record, record.activitySeq - unreadCount);
+    record.mentionCount = record.readSeq < record.activitySeq ? mentionCount : 0;
   } else {
     if (record.isRough) record.lastSeq = unreadCount;
     record.mentionCount = mentionCount;
@@ -63,16 +63,16 @@ export function noteRead(record, seq) {
 
 /** Return a room from REST with its counts. Newer values of its record, from live events, are kept. */
 export function withCounts(room, known) {
-  const { toldSeq = 0, mentionCount = 0 } = known ?? {};
+  const { activitySeq = 0, mentionCount = 0 } = known ?? {};
   const mark = known?.isMember && !known.isRough ? known.readSeq : 0;
-  const lastSeq = Math.max(room.lastSeq, known?.isRough ? toldSeq : (known?.lastSeq ?? 0));
+  const lastSeq = Math.max(room.lastSeq, known?.isRough ? activitySeq : (known?.lastSeq ?? 0));
   const isNewer = known?.lastMessageAt && lastSeq > room.lastSeq;
   return {
     ...room,
     lastSeq,
     readSeq: Math.max(room.lastSeq - room.unreadCount, mark),
     lastMessageAt: isNewer ? known.lastMessageAt : room.lastMessageAt,
-    toldSeq,
+    activitySeq,
     mentionCount: room.isMember ? mentionCount : 0,
   };
 }

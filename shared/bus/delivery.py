@@ -54,7 +54,6 @@ class EndReason(StrEnum):
     """The reason why the server ended a subscription, in the frame `unsubscribed`."""
 
     REMOVED = "removed"
-    BANNED = "banned"
     DELETED = "deleted"
 
 

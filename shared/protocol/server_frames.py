@@ -42,10 +42,11 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
+    """`recovered` is true if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
 
-    It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
-    8 MB. `seq` is the room's last message and `rev` the last entry of its log.
+    It is false if neither `since` nor `sinceRev` was given, if the given one is beyond the room's head, and if more
+    than 1,000 missed items are for clients, they exceed 8 MB, or more than 4,000 entries were missed. `seq` is the
+    room's last message and `rev` the last entry of its log.
     """
 
     channel: Literal["chatroom"] = "chatroom"
@@ -58,7 +59,7 @@ class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`seq` is the inbox's last one. `recovered` is False if the missed entries are not replayed."""
+    """`seq` is the inbox's last one. `recovered` is false if the missed entries are not replayed."""
 
     channel: Literal["notifications"] = "notifications"
     user_id: str
@@ -200,7 +201,7 @@ class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True
     user_id: str | None = None
     symbols: tuple[str, ...] | None = None
     community_id: str | None = None
-    reason: Annotated[str, one_of("removed", "banned", "deleted")] | None = None
+    reason: Annotated[str, one_of("removed", "deleted")] | None = None
 
 
 class MemberInvitedData(WireStruct, frozen=True, kw_only=True):

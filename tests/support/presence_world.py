@@ -145,7 +145,7 @@ class ReportingGateway:
 
     def _command(self, batch: PresenceBatch, *, begins_lease: bool = False, is_leaving: bool = False) -> ReportPresence:
         return ReportPresence(
-            **self.backend.head(GATEWAY),
+            **self.backend.request_fields(GATEWAY),
             node_id=self.node_id,
             came=batch.came,
             went=batch.went,

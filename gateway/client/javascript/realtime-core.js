@@ -8,7 +8,7 @@
 //   {do: 'send', text}        send a text frame on the current socket
 //   {do: 'drop', code}        close the socket without waiting for the closing handshake
 //   {do: 'emit', type, data}  pass an event to the application
-//   {do: 'settle', id, data}, {do: 'fail', id, error}  settle the promise of a request
+//   {do: 'resolve', id, data}, {do: 'fail', id, error}  settle the promise of a request
 
 import { Interest } from './realtime-interest.js';
 import { LINK_DEFAULTS, Link, sizeOf } from './realtime-link.js';
@@ -77,7 +77,7 @@ export class Core {
     this.#link.wake(nowMs);
   }
 
-  /** Subscribe on this and every later connection. Returns the request's id, which `settle` and `fail` repeat. */
+  /** Subscribe on this and every later connection. Returns the request's id, which `resolve` and `fail` repeat. */
   subscribe(target, nowMs) {
     if (this.#rejection({}) === null) {
       this.#interest.add(target);
@@ -98,7 +98,7 @@ export class Core {
       return this.#ask({ type: 'unsubscribe', ...target }, {}, nowMs);
     }
     const id = this.#requests.newId();
-    this.#actions.push({ do: 'settle', id, data: target });
+    this.#actions.push({ do: 'resolve', id, data: target });
     return id;
   }
 
@@ -176,7 +176,7 @@ export class Core {
         this.#requests.remove(request.id);
       } else if (type === 'unsubscribe') {
         this.#requests.remove(request.id);
-        this.#actions.push({ do: 'settle', id, data: target });
+        this.#actions.push({ do: 'resolve', id, data: target });
       }
     }
   }
@@ -277,7 +277,7 @@ export class Core {
       this.#directAcked(request, data);
     }
     if (!request.isInternal) {
-      this.#actions.push({ do: 'settle', id: request.id, data });
+      this.#actions.push({ do: 'resolve', id: request.id, data });
     }
   }
 

@@ -133,10 +133,11 @@ export interface ChatroomDeleted {
 }
 
 /**
- * `recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
+ * `recovered` is true if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
  *
- * It is False without either, with one beyond the head of the room, and if the missed items exceed 1,000 frames or
- * 8 MB. `seq` is the room's last message and `rev` the last entry of its log.
+ * It is false if neither `since` nor `sinceRev` was given, if the given one is beyond the room's head, and if more
+ * than 1,000 missed items are for clients, they exceed 8 MB, or more than 4,000 entries were missed. `seq` is the
+ * room's last message and `rev` the last entry of its log.
  */
 export interface ChatroomSubscribed {
   channel: 'chatroom';
@@ -224,7 +225,7 @@ export interface Notification {
   [field: string]: unknown;
 }
 
-/** `seq` is the inbox's last one. `recovered` is False if the missed entries are not replayed. */
+/** `seq` is the inbox's last one. `recovered` is false if the missed entries are not replayed. */
 export interface NotificationsSubscribed {
   channel: 'notifications';
   userId: string;
@@ -375,7 +376,7 @@ export interface Unsubscribed {
   userId?: string;
   symbols?: string[];
   communityId?: string;
-  reason?: 'removed' | 'banned' | 'deleted';
+  reason?: 'removed' | 'deleted';
 }
 
 /** The profile shown with a message: the token's claims, or the last `user.updated` event. */

@@ -223,8 +223,8 @@ export class Interest {
   }
 
   /**
-   * Track the room of an acknowledged direct message, from just before it: the message itself may not arrive. Returns
-   * whether the room was unknown.
+   * Track the room of an acknowledged direct message. Returns whether the room was unknown. An unknown room starts just
+   * before the message, so that a resume fetches it if it does not arrive live.
    */
   acked(data) {
     const isNew = !this.#rooms.has(data.chatroomId);

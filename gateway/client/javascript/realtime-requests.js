@@ -16,13 +16,13 @@ export class RealtimeError extends Error {
   }
 }
 
-/** What the server counts together: new messages, and changes of stored ones. */
+/** The requests that the server counts towards one rate: new messages, or changes of stored ones. */
 const KINDS = ['messages', 'changes'];
 const MESSAGES = ['chat:send', 'chat:direct'];
 
 /**
- * One unanswered request. At most one request of each `orderingKey` is in flight, so they stay in order. A rate limit on
- * changes holds up no messages, nor one on messages changes: then these overtake.
+ * One unanswered request. At most one request of each `orderingKey` is in flight, so they stay in order. While a rate
+ * limit pauses one kind (messages or changes), requests of the other kind do not wait: they overtake the paused ones.
  */
 class Request {
   constructor(id, frame, { orderingKey = null, target = null, deadlineMs = Infinity, isInternal = false }) {
@@ -33,7 +33,7 @@ class Request {
     this.notBeforeMs = 0;
   }
 
-  /** Return with what the server counts the request; null for one without an order. */
+  /** Return the rate that the server counts the request towards; null for a request without an ordering key. */
   get rateKind() {
     if (this.orderingKey === null) {
       return null;
@@ -114,7 +114,7 @@ export class Requests {
     return late;
   }
 
-  /** Send a request again, not before `atMs`, or pause all requests that the server counts together until then. */
+  /** Send a request again, not before `atMs`. With `pausesKind`, all requests of its kind wait until then. */
   retry(request, atMs, pausesKind) {
     const kind = request.rateKind;
     request.sentOn = 0;

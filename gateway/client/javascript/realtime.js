@@ -71,7 +71,7 @@ const IGNORE = () => {};
 export class RealtimeClient {
   #core;
   #socket = null;
-  #token; // the function that fetches tokens, or null
+  #tokenSource; // the function that fetches tokens, or null
   #WebSocket;
   #handlers = new Map(); // type → set of handlers
   #promises = new Map(); // request id → {resolve, reject, choose}
@@ -84,8 +84,8 @@ export class RealtimeClient {
     this.apiKey = apiKey;
     this.url = addressOf(url);
     this.#WebSocket = WebSocket;
-    this.#token = typeof token === 'function' ? token : null;
-    const own = this.#token === null ? { token: token ?? '' } : { canRefresh: true };
+    this.#tokenSource = typeof token === 'function' ? token : null;
+    const own = this.#tokenSource === null ? { token: token ?? '' } : { canRefresh: true };
     this.#core = new Core({ ...settings, ...own });
   }
 
@@ -188,8 +188,8 @@ export class RealtimeClient {
   }
 
   /**
-   * Change a stored message. Changes are idempotent, and stay in order with the messages of their room. A rate limit on
-   * one of both lets the other overtake.
+   * Change a stored message. Changes are idempotent, and stay in order with the messages of their room. Exception:
+   * while a rate limit pauses messages or changes, the other kind overtakes.
    */
   #change(frame) {
     return this.#ask((nowMs) => this.#core.sendMessage(frame, `room ${frame.chatroomId}`, nowMs));
@@ -235,7 +235,7 @@ export class RealtimeClient {
         return void this.#fetchToken(action.reason);
       case 'emit':
         return this.#emit(action.type, action.data);
-      case 'settle':
+      case 'resolve':
         return this.#settle(action.id, ({ resolve, choose }) => resolve(choose(action.data)));
       case 'fail':
         return this.#settle(action.id, ({ reject }) => reject(action.error));
@@ -271,7 +271,7 @@ export class RealtimeClient {
 
   async #fetchToken(reason) {
     try {
-      const token = await this.#token(reason);
+      const token = await this.#tokenSource(reason);
       this.#run((nowMs) => this.#core.tokenReady(token, nowMs));
     } catch (error) {
       this.#run((nowMs) => this.#core.tokenFailed(String(error), nowMs));

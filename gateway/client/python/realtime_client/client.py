@@ -126,7 +126,10 @@ class RealtimeClient:
     async def edit_message(
         self, chatroom_id: str, message_id: str, message: str, *, mentions: Sequence[str] | None = None
     ) -> Any:
-        """Change the text of one's own message; None keeps its mentions. Return {chatroomId, messageId, rev}."""
+        """Change the text of one of the user's own messages, and return {chatroomId, messageId, rev}.
+
+        With `mentions=None` the message keeps its mentions. Raises RequestFailed.
+        """
         frame: dict[str, Any] = {"type": "chat:edit", "message": message}
         return await self._change(chatroom_id, message_id, frame | wire_names({"mentions": mentions}))
 
@@ -156,7 +159,7 @@ class RealtimeClient:
     async def _change(self, chatroom_id: str, message_id: str, frame: dict[str, Any]) -> Any:
         """Change a stored message. Changes are idempotent, and stay in order with the messages of their room.
 
-        A rate limit on one of both lets the other overtake.
+        Exception: while a rate limit pauses messages or changes, the other kind overtakes.
         """
         frame |= {"chatroomId": chatroom_id, "messageId": message_id}
         return await self._shell.ask(lambda now_s: self._core.send_message(frame, f"room {chatroom_id}", now_s))

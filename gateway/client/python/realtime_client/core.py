@@ -1,7 +1,7 @@
 """Core of one client: subscriptions, requests and deduplication across connections. Pure.
 
-Frames, times (seconds of one monotonic clock) and random numbers are inputs; actions are the output, and the shell in
-`client` carries them out.
+Frames, times (seconds of one monotonic clock) and random numbers are inputs; actions are the output, and `shell`
+carries them out.
 """
 
 import math

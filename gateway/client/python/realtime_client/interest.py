@@ -163,9 +163,9 @@ class Interest:
         return [target for target in targets if _key(target) not in keys]
 
     def subscribed(self, target: Subscription, sent: dict[str, int], data: Any) -> Missed | None:
-        """Process the server's confirmation of a subscribe frame for `target` that `sent` these `resume_fields`.
+        """Process the server's confirmation of a subscribe frame for `target`.
 
-        Return the gap if the server cannot replay it.
+        `sent` holds the resume fields of that frame. Return the gap if the server cannot replay it.
         """
         answer = msgspec.convert(data, _SubscribedAnswer)
         if isinstance(target, MarketSubscription):
@@ -208,9 +208,9 @@ class Interest:
         return self._inbox.advance(placement.seq, INBOX)
 
     def acked(self, ack: Ack) -> bool:
-        """Track the room of an acknowledged direct message, from just before it: the message itself may not arrive.
+        """Track the room of an acknowledged direct message. Return whether the room was unknown.
 
-        Return whether the room was unknown.
+        An unknown room starts just before the message, so that a resume fetches it if it does not arrive live.
         """
         is_new = ack.chatroom_id not in self._rooms
         cursor = self._track(ack.chatroom_id, ack.seq)

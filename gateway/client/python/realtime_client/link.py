@@ -159,7 +159,7 @@ class Link:
         return connection != 0 and connection == self.connection
 
     def frame_received(self, frame: Frame | None, now_s: float) -> None:
-        """Process the connection's part of a frame; None stands for an unreadable frame, a sign of life as well."""
+        """Process what a frame means for the connection. None: an unreadable frame, which is a sign of life as well."""
         self._heartbeat.frame_received()
         self.stats.frames_in += 1
         if frame is None:

@@ -41,7 +41,7 @@ class RequestFailed(Exception):
 
 
 class RateKind(StrEnum):
-    """What the server counts together: new messages, and changes of stored ones."""
+    """The requests that the server counts towards one rate: new messages, or changes of stored ones."""
 
     MESSAGES = "messages"
     CHANGES = "changes"
@@ -54,7 +54,8 @@ _MESSAGES = frozenset({"chat:send", "chat:direct"})
 class Request:
     """One unanswered request. At most one request of each `ordering_key` is in flight, so they stay in order.
 
-    A rate limit on changes holds up no messages, nor one on messages changes: then these overtake.
+    While a rate limit pauses one kind (messages or changes), requests of the other kind do not wait: they overtake the
+    paused ones.
 
     `target` is the subscription of a subscribe request, whose frame is built when it is sent. `is_internal` marks a
     request of the client itself: no caller waits for the answer.
@@ -73,7 +74,7 @@ class Request:
 
     @property
     def rate_kind(self) -> RateKind | None:
-        """Return with what the server counts the request; None for one without an order."""
+        """Return the rate that the server counts the request towards; None for a request without an ordering key."""
         if self.ordering_key is None:
             return None
         return RateKind.MESSAGES if self.frame.get("type") in _MESSAGES else RateKind.CHANGES
@@ -155,7 +156,7 @@ class Requests:
         return [request for request in self._pending.values() if request.deadline_s <= now_s]
 
     def retry(self, request: Request, at_s: float, *, pauses_kind: bool) -> None:
-        """Send a request again, not before `at_s`, or pause all requests that the server counts together until then."""
+        """Send a request again, not before `at_s`. With `pauses_kind`, all requests of its kind wait until then."""
         request.sent_on = 0
         if pauses_kind and (kind := request.rate_kind) is not None:
             self._paused_until_s[kind] = max(self._paused_until_s.get(kind, at_s), at_s)

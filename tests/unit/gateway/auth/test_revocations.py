@@ -64,7 +64,7 @@ class Notifier:
         self.stored: list[Revocation] = []
         self.is_available = True
 
-    def head(self, caller: Caller) -> dict[str, Any]:
+    def request_fields(self, caller: Caller) -> dict[str, Any]:
         return {"id": "cmd_1", "deadline_ms": NOW_MS, "caller": caller}
 
     async def notifier_request(self, query: ListRevocations, _: type[RevocationPage]) -> RevocationPage:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from gateway.fanout.activity import Activity
-from gateway.fanout.activity_rooms import Asking
+from gateway.fanout.activity_rooms import PendingQuery
 from shared.bus.delivery import (
     ControlKind,
     Delivery,
@@ -85,10 +85,10 @@ def head(rev: int) -> Delivery:
 
 def following(activity: Activity, user_id: str, *counts: RoomUnread, session_id: str = "") -> ActivityRecorder:
     sink = ActivityRecorder(user_id, session_id)
-    asking = activity.begin(user_id)
-    activity.apply_all(user_id, asking, counts)
+    query = activity.begin(user_id)
+    activity.apply_all(user_id, query, counts)
     activity.follow(sink)
-    activity.end(user_id, asking)
+    activity.end(user_id, query)
     return sink
 
 
@@ -199,7 +199,7 @@ def test_removed_user_sees_nothing_more_of_the_room() -> None:
     activity.deliver(membership("ben", is_joined=False, rev=3))
     activity.deliver(message(4, 2, mentions=["ben"]))
     assert flushed(activity, 10.0) == {}
-    assert activity.take_unfollowed() == [room_channel(ROOM)]
+    assert activity.take_abandoned_channels() == [room_channel(ROOM)]
 
 
 def test_room_is_withheld_after_a_gap_until_the_answer() -> None:
@@ -240,23 +240,23 @@ def test_line_that_an_answer_includes_counts_once() -> None:
 
 def test_lines_dropped_as_repeats_are_asked_for() -> None:
     activity = Activity()
-    asking = activity.begin("ben")
+    query = activity.begin("ben")
     following(activity, "ann", unread("ann", seq=1, rev=2))
     activity.deliver(message(2, 1, by="cat", mentions=["ben"]))
-    activity.apply_all("ben", asking, [unread("ben")])
-    activity.end("ben", asking)
+    activity.apply_all("ben", query, [unread("ben")])
+    activity.end("ben", query)
     assert activity.take_pairs() == (("ben", ROOM),)
 
 
 def test_membership_that_ends_during_a_subscription_is_not_shown() -> None:
     activity = Activity()
-    asking = activity.begin("ben")
+    query = activity.begin("ben")
     activity.deliver(membership("ben", is_joined=False))
-    activity.apply_all("ben", asking, [unread("ben")])
+    activity.apply_all("ben", query, [unread("ben")])
     ben = ActivityRecorder("ben")
     activity.follow(ben)
     assert activity.greeting(ben).rooms == ()
-    activity.end("ben", asking)
+    activity.end("ben", query)
     assert activity.take_pairs() == (("ben", ROOM),)
 
 
@@ -266,9 +266,9 @@ def test_lost_connection_withholds_all_until_requery() -> None:
     activity.suspend()
     activity.deliver(message(9, 4))
     assert flushed(activity, 10.0) == {}
-    asking = activity.begin("ben")
-    activity.apply_all("ben", asking, [unread("ben", seq=4, mark=3, mentions=1, rev=9)])
-    activity.end("ben", asking)
+    query = activity.begin("ben")
+    activity.apply_all("ben", query, [unread("ben", seq=4, mark=3, mentions=1, rev=9)])
+    activity.end("ben", query)
     assert flushed(activity, 20.0) == {"sess_ben": [activity_of(4), counts(1, 1)]}
 
 
@@ -369,15 +369,15 @@ def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]])
     """Lines arrive late, are lost and overtake answers; a lost entry shows by a gap or the head."""
     activity, model = Activity(), RoomModel()
     shown: dict[str, tuple[int, int, int]] = {}  # by session: latest, unread count, mention count, as a client knows
-    begun: dict[str, tuple[Asking, list[RoomUnread]]] = {}
+    begun: dict[str, tuple[PendingQuery, list[RoomUnread]]] = {}
     pairs: tuple[tuple[str, str], ...] = ()
     answer: list[RoomUnread] = []
     clock_s = 0.0
     begun["ann"] = activity.begin("ann"), model.counts("ann")
 
     def finish_subscriptions() -> None:
-        for user_id, (asking, found) in begun.items():
-            activity.apply_all(user_id, asking, found)
+        for user_id, (query, found) in begun.items():
+            activity.apply_all(user_id, query, found)
             if f"sess_{user_id}" not in shown:
                 sink = ActivityRecorder(user_id)
                 activity.follow(sink)
@@ -385,7 +385,7 @@ def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]])
                 shown[sink.session_id] = next(
                     ((room.seq, room.unread_count, room.mention_count) for room in rooms), (0, 0, 0)
                 )
-            activity.end(user_id, asking)
+            activity.end(user_id, query)
         begun.clear()
 
     def flush() -> None:
@@ -440,12 +440,12 @@ def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]])
                 begun |= {
                     one: (activity.begin(one), model.counts(one)) for one in activity.user_ids if one not in begun
                 }
-                begun = {one: (asking, model.counts(one)) for one, (asking, _) in begun.items()}
+                begun = {one: (query, model.counts(one)) for one, (query, _) in begun.items()}
     for line in model.lines:
         activity.deliver(line)
     finish_subscriptions()
     activity.deliver(head(model.rev))
-    while pairs or activity.has_questions:
+    while pairs or activity.has_pairs_to_query:
         finish_pairs()
         pairs = activity.take_pairs()
         answer = [count for user_id, _ in pairs for count in model.counts(user_id)]

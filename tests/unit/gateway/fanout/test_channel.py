@@ -82,16 +82,16 @@ def test_suspension_does_not_affect_a_first_attempt() -> None:
     assert sink.got == ["subscribed", "1"]
 
 
-def test_attempt_must_ask_again_after_a_check_began() -> None:
+def test_answer_of_attempt_is_outdated_after_a_check_began() -> None:
     hub = Hub()
     again, fresh = listener(hub, "again"), RecordingSink("fresh")
     for sink in (again, fresh):
         hub.join(sink, ROOM)
-        assert not hub.channels[ROOM].take_must_ask_again(sink)
+        assert not hub.channels[ROOM].take_answer_outdated(sink)
     hub.suspend(ROOM, 1)
     for sink in (again, fresh):
-        assert hub.channels[ROOM].take_must_ask_again(sink)
-        assert not hub.channels[ROOM].take_must_ask_again(sink)
+        assert hub.channels[ROOM].take_answer_outdated(sink)
+        assert not hub.channels[ROOM].take_answer_outdated(sink)
     assert go_live(hub, fresh, ROOM, 0, greeting(), 0.0)
     assert hub.channels[ROOM].resume(again, 0.0)  # its attempt failed: it listened before, so the check suspends it
     hub.deliver(message(1), 0.0)

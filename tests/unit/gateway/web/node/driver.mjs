@@ -125,7 +125,7 @@ export class Driver {
       case 'emit':
         this.events.push([action.type, action.data]);
         break;
-      case 'settle':
+      case 'resolve':
         this.settled.set(action.id, action.data);
         break;
       case 'fail':

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 globalThis.document = { hidden: false };
-globalThis.requestAnimationFrame = (tell) => tell();
+globalThis.requestAnimationFrame = (callback) => callback();
 
 const WEB = '../../../../../gateway/web';
 const { Timeline } = await import(`${WEB}/timeline.js`);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 globalThis.document = { hidden: false };
-globalThis.requestAnimationFrame = (tell) => tell();
+globalThis.requestAnimationFrame = (callback) => callback();
 
 const { Timeline } = await import('../../../../../gateway/web/timeline.js');
 const { messageOf } = await import('../../../../../gateway/web/message_model.js');
@@ -141,8 +141,8 @@ test('unread counts follow messages and read marks, own messages count as read',
 });
 
 const AT = '2026-01-01T00:00:02.000Z';
-const greeted = (chatroomId, seq, unreadCount, mentionCount = 0) => ({ chatroomId, seq, unreadCount, mentionCount });
-const greeting = (...rooms) => ({ rooms, unreadTotal: rooms.reduce((sum, { unreadCount }) => sum + unreadCount, 0) });
+const roomCounts = (chatroomId, seq, unreadCount, mentionCount = 0) => ({ chatroomId, seq, unreadCount, mentionCount });
+const answerWith = (...rooms) => ({ rooms, unreadTotal: rooms.reduce((sum, { unreadCount }) => sum + unreadCount, 0) });
 const countsIn = (rooms, id) => [rooms.unread(rooms.get(id)), rooms.mentions(rooms.get(id))];
 
 /** Rooms whose list has `listed`; the others can be loaded one by one. */
@@ -162,7 +162,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 test('activity counts unread messages and mentions, and orders the rooms', async () => {
   const { rooms } = await roomsOf([room('a'), room('b', { unreadCount: 2 })]);
-  await rooms.greet(greeting(greeted('a', 10, 0), greeted('b', 12, 4, 2)));
+  await rooms.takeSubscribed(answerWith(roomCounts('a', 10, 0), roomCounts('b', 12, 4, 2)));
   assert.deepEqual([countsIn(rooms, 'a'), countsIn(rooms, 'b'), rooms.totals], [[0, 0], [4, 2], { unread: 4, mentions: 2 }]);
   rooms.active([{ chatroomId: 'a', latest: 13, at: AT }]);
   rooms.counted({ chatroomId: 'a', unreadCount: 3, mentionCount: 1 });
@@ -174,7 +174,7 @@ test('activity counts unread messages and mentions, and orders the rooms', async
 
 test('counts from before the user read on here are outdated', async () => {
   const { rooms } = await roomsOf([room('a')]);
-  await rooms.greet(greeting(greeted('a', 10, 0)));
+  await rooms.takeSubscribed(answerWith(roomCounts('a', 10, 0)));
   rooms.message({ chatroomId: 'a', userId: 'ada', seq: 11, timestamp: AT });
   rooms.read('a', 11);
   rooms.active([{ chatroomId: 'a', latest: 11, at: AT }]);
@@ -184,9 +184,9 @@ test('counts from before the user read on here are outdated', async () => {
   assert.deepEqual(countsIn(rooms, 'a'), [1, 0]);
 });
 
-test('fewer mentions at as many unread messages tell that a message was deleted or edited', async () => {
+test('fewer mentions at as many unread messages show that a message was deleted or edited', async () => {
   const { rooms } = await roomsOf([room('a')]);
-  await rooms.greet(greeting(greeted('a', 12, 2, 2)));
+  await rooms.takeSubscribed(answerWith(roomCounts('a', 12, 2, 2)));
   assert.equal(rooms.counted({ chatroomId: 'a', unreadCount: 2, mentionCount: 1 }), true);
   assert.equal(rooms.counted({ chatroomId: 'a', unreadCount: 1, mentionCount: 0 }), false);
 });
@@ -194,7 +194,7 @@ test('fewer mentions at as many unread messages tell that a message was deleted 
 test('room that the list lacks is counted, and listed once it has unread messages', async () => {
   const others = [room('quiet', { lastSeq: 5 }), room('busy', { lastSeq: 9, unreadCount: 3 }), room('new', { lastSeq: 1 })];
   const { rooms, loaded } = await roomsOf([room('a')], others);
-  await rooms.greet(greeting(greeted('a', 10, 0), greeted('busy', 9, 3, 1), greeted('quiet', 5, 0)));
+  await rooms.takeSubscribed(answerWith(roomCounts('a', 10, 0), roomCounts('busy', 9, 3, 1), roomCounts('quiet', 5, 0)));
   assert.deepEqual(rooms.totals, { unread: 3, mentions: 1 });
   await settled();
   assert.deepEqual([loaded, countsIn(rooms, 'busy'), rooms.has('quiet')], [['busy'], [3, 1], false]);
@@ -203,10 +203,10 @@ test('room that the list lacks is counted, and listed once it has unread message
   assert.deepEqual([loaded, countsIn(rooms, 'quiet'), countsIn(rooms, 'new')], [['busy', 'quiet', 'new'], [1, 0], [1, 0]]);
 });
 
-test('unread messages beyond the greeted rooms are asked for', async () => {
+test('unread messages beyond the rooms of the answer are requested', async () => {
   const old = { chatroomId: 'old', unreadCount: 7, mentionCount: 2 };
   const { rooms } = await roomsOf([room('a')], [room('old', { lastSeq: 40, unreadCount: 7 })], [old]);
-  await rooms.greet({ rooms: [greeted('a', 10, 0)], unreadTotal: 7 });
+  await rooms.takeSubscribed({ rooms: [roomCounts('a', 10, 0)], unreadTotal: 7 });
   assert.deepEqual(rooms.totals, { unread: 7, mentions: 2 });
   await settled();
   assert.deepEqual(countsIn(rooms, 'old'), [7, 2]);
@@ -217,7 +217,7 @@ test('unread messages beyond the greeted rooms are asked for', async () => {
 test('room that no longer exists is not counted', async () => {
   const { rooms } = await roomsOf([room('a')]);
   rooms.api.room = async () => Promise.reject(Object.assign(new Error('gone'), { status: 404 }));
-  await rooms.greet(greeting(greeted('a', 10, 0), greeted('gone', 9, 3)));
+  await rooms.takeSubscribed(answerWith(roomCounts('a', 10, 0), roomCounts('gone', 9, 3)));
   await settled();
   assert.deepEqual(rooms.totals, { unread: 0, mentions: 0 });
 });
