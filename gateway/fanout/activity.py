@@ -138,7 +138,7 @@ class Activity:
             user = self._registry.users[user_id] = ActivityUser(user_id)
         query = PendingQuery()
         user.queries.append(query)
-        self._registry.full_queries += 1
+        self._registry.querying[user] = None
         return query
 
     def apply_all(self, user_id: str, query: PendingQuery, counts: Iterable[RoomUnread]) -> None:
@@ -159,7 +159,8 @@ class Activity:
         """End a query."""
         user = self._registry.users[user_id]
         user.queries = [other for other in user.queries if other is not query]
-        self._registry.full_queries -= 1
+        if not user.queries:
+            del self._registry.querying[user]
         self._discard(user)
         self._registry.drop_unclaimed()
 

@@ -50,7 +50,7 @@ class ActivityLines:
         match delivery.kind:
             case DeliveryKind.ORDERED if channel.startswith(_ROOM):
                 room = rooms.get(channel)
-                if room is None and self._registry.full_queries:
+                if room is None and self._registry.querying:
                     room = self._registry.expect(channel.removeprefix(_ROOM))
                 if room is not None:
                     self._apply_entry(room, delivery.position, delivery.frame)
@@ -104,7 +104,7 @@ class ActivityLines:
                 author.rooms[room] = max(author.rooms[room], message.seq)
                 author.set_mentions(room, 0)
                 registry.owe(author, room)
-        for user in self._mentioned(message):
+        for user in self._mentioned(room, message):
             if user is author:
                 continue
             registry.note_overtaken(user, room.id, position)
@@ -113,16 +113,16 @@ class ActivityLines:
             user.set_mentions(room, user.mentions.get(room, 0) + 1)
             registry.owe(user, room)
 
-    def _mentioned(self, message: PeekedMessage) -> Iterable[ActivityUser]:
+    def _mentioned(self, room: FollowedRoom, message: PeekedMessage) -> Iterable[ActivityUser]:
         """Return the users here whom a message mentions, including users who are not members of the room."""
         if message.mentions_room:
-            return self._registry.users.values()
+            return self._registry.concerned(room.id)
         named = map(self._registry.users.get, message.mentions)
         return [user for user in named if user is not None]
 
     def _change_mentions(self, room: FollowedRoom, position: int, frame: bytes) -> None:
         named = edited_mentions(frame)
-        for user in self._registry.users.values():
+        for user in self._registry.concerned(room.id):
             self._registry.note_overtaken(user, room.id, position)
             if room in user.rooms and (room in user.mentions or user.id in named):
                 self._registry.query_pair(user, room.id, position)
@@ -135,7 +135,7 @@ class ActivityLines:
             room.rev = position
 
     def _doubt(self, room: FollowedRoom, position: int) -> None:
-        for user in self._registry.users.values():
+        for user in self._registry.concerned(room.id):
             if room in user.rooms:
                 self._registry.doubt(user, room, position)
             else:
@@ -171,8 +171,8 @@ class ActivityLines:
             case ControlKind.EVICT.value, ChannelKind.ROOM:
                 self._change_membership(_eviction.decode(delivery.frame).user_id, room_or_user, is_joined=False)
             case ControlKind.ROOM_DELETED.value, ChannelKind.ROOM:
-                for user_id in list(self._registry.users):
-                    self._change_membership(user_id, room_or_user, is_joined=False)
+                for user in self._registry.concerned(room_or_user):
+                    self._change_membership(user.id, room_or_user, is_joined=False)
 
     def _change_membership(self, user_id: str, room_id: str, *, is_joined: bool) -> None:
         user, room = self._registry.users.get(user_id), self._registry.rooms.get(room_channel(room_id))

@@ -15,8 +15,8 @@ class ActivityRegistry:
     """The state of one gateway process. Bound: the rooms of the users with a socket on `activity`.
 
     `pairs_to_query` holds pairs of (user id, room id) whose counts are unknown, and `pairs_in_query` those being
-    queried, with the position of the last line that changed them since. `full_queries` is the number of queries of all
-    rooms of a user that are in progress. `flush` is the number of the next flush.
+    queried, with the position of the last line that changed them since. `querying` holds the users with a query of
+    all their rooms in progress. `flush` is the number of the next flush.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class ActivityRegistry:
         self.followers: dict[ActivitySink, Follower] = {}
         self.pairs_to_query: dict[tuple[str, str], None] = {}
         self.pairs_in_query: dict[tuple[str, str], int] = {}
-        self.full_queries = 0
+        self.querying: dict[ActivityUser, None] = {}
         self.dirty: dict[FollowedRoom, None] = {}
         self.waiting: dict[Follower, None] = {}
         self.flush = 1
@@ -45,6 +45,15 @@ class ActivityRegistry:
             room = self.rooms[name] = FollowedRoom(room_id)
             self._unclaimed.add(name)
         return room
+
+    def concerned(self, room_id: str) -> list[ActivityUser]:
+        """Return the users whose counts in a room may change: its users, and those with a query that may name it."""
+        room = self.rooms.get(room_channel(room_id))
+        users = dict(self.querying) if room is None else {**room.users, **self.querying}
+        for user_id, queried in self.pairs_in_query:
+            if queried == room_id and (user := self.users.get(user_id)) is not None:
+                users[user] = None
+        return list(users)
 
     def join(self, user: ActivityUser, count: RoomUnread) -> None:
         """Apply an answer: the user is a member of a room, with these counts."""
@@ -95,7 +104,7 @@ class ActivityRegistry:
 
     def drop_unclaimed(self) -> None:
         """Forget rooms that no answer has named, once no query that might name them is in progress."""
-        if self.full_queries or not self._unclaimed:
+        if self.querying or not self._unclaimed:
             return
         wanted = {room_channel(room_id) for pairs in (self.pairs_in_query, self.pairs_to_query) for _, room_id in pairs}
         for name in self._unclaimed - wanted:
