@@ -76,7 +76,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs = CHANGE
             case SendDirect():
                 costs = MESSAGE
-                if state.room is None and not caller.is_exempt_from_rates:
+                if state.room is None and not caller.pays_only_message_rate:
                     batch.first_direct.append(index)
             case CreateRoom() if state.room is None:
                 invited = set(command.member_ids) - {caller.user_id}
@@ -96,7 +96,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 changing.leave(command.room_id, command.user_id)
             case UpdateRoom(type=RoomType.PUBLIC) if manages:
                 opened.add(command.room_id)
-        if caller.is_exempt_from_rates:
+        if caller.pays_only_message_rate:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
         batch.costs.append(costs)
         if joining:

@@ -39,7 +39,7 @@ class Caller(WireStruct, frozen=True, kw_only=True):
     issued_at_ms: int = 0
 
     @property
-    def is_exempt_from_rates(self) -> bool:
+    def pays_only_message_rate(self) -> bool:
         """Return whether the caller is exempt from all rates except the message rate."""
         return self.is_admin or self.is_service
 
