@@ -39,7 +39,7 @@ from shared.bus.topology import (
     shard_key,
     shard_of,
 )
-from shared.commands.command import Reply, ServiceRequest, request_id_of, request_ids_of
+from shared.commands.command import Reply, ServiceRequest, command_ids_of, request_id_of
 from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
@@ -203,8 +203,8 @@ class Bus:
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
         await self._sender.publish_confirmed("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
-        whose = request_ids_of([body])
-        log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), request_ids=whose)
+        ids = command_ids_of([body])
+        log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), command_ids=ids)
 
     # Request and reply ----------------------------------------------------------------------------------------------
 
