@@ -132,11 +132,11 @@ class MessageQueryHandler:
         return _only(views)
 
     async def _replies(self, query: ListReplies) -> MessagePage:
-        answered = await self._message(query.room_id, query.message_id)
+        replied_to = await self._message(query.room_id, query.message_id)
         messages, total = await self._messages.replies(query.message_id, _skip(query), query.limit)
         items = await self._views(query.caller.user_id, messages)
         await visible_room(self._rooms, query.room_id, query.caller.user_id)
-        _only(answered)
+        _only(replied_to)
         return MessagePage(items=items, total=total)
 
     async def _reactions(self, query: ListReactions) -> ReactionPage:
@@ -190,7 +190,7 @@ class MessageQueryHandler:
         return [message] if message is not None and message.room_id == room_id else []
 
     async def shown(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
-        """Return messages as a user sees them in REST, with the current texts of the messages that they answer."""
+        """Return messages as a user sees them in REST, with the current texts of the messages that they reply to."""
         return await self._views(user_id, await self._messages.with_previews(messages))
 
     async def _views(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:

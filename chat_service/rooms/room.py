@@ -110,7 +110,7 @@ class Membership(NamedTuple):
 
 
 def words_of(name: str) -> list[str]:
-    """Return the different words of a room's name for prefix search, sorted; see `words_in`."""
+    """Return the distinct words of a room's name for prefix search, sorted; see `words_in`."""
     return sorted(set(words_in(name)))
 
 
