@@ -44,7 +44,7 @@ class BodyAnswers:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
         deliveries = outcome.deliveries
         queues: list[str] = []
-        verdicts: list[Answered] = []
+        answered: list[Answered] = []
         position = 0
         has_deletion = False
         for body in batch:
@@ -58,10 +58,10 @@ class BodyAnswers:
                 has_deletion |= isinstance(job.command, DeleteMessage)
                 if job.verdict is not None:
                     outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.verdict.refusal, job.entry)
-                    verdicts.append((job.command, job.verdict, outcome_of_job))
+                    answered.append((job.command, job.verdict, outcome_of_job))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._deliveries_of(body.head, replies)
-        self._limits.settle(verdicts)  # before the answers, so that a refund precedes the caller's next command
+        self._limits.settle(answered)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
         if has_deletion:
             self._dedup.forget_answers()

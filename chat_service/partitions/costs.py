@@ -91,7 +91,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
             case AddMember() if not changing.is_surely_member(command.room_id, command.user_id):
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
                 if manages:
-                    changing.be_added(command.room_id, command.user_id)
+                    changing.add(command.room_id, command.user_id)
             case RemoveMember() if manages:
                 changing.leave(command.room_id, command.user_id)
             case UpdateRoom(type=RoomType.PUBLIC) if manages:
@@ -142,7 +142,7 @@ class _Memberships:
         self._changing[key] = self._changing.get(key) or command.id
         return Cost(Rate.JOINS, 1, self._changing[key])
 
-    def be_added(self, room_id: str, user_id: str) -> None:
+    def add(self, room_id: str, user_id: str) -> None:
         """Note that a command may make another user a member."""
         self._changing.setdefault((room_id, user_id), "")
 
