@@ -131,7 +131,7 @@ class Bus:
         await self._connection.wait_connected()
 
     def drop_connection(self, reason: str) -> None:
-        """Replace the connection, on which this process can no longer rely, in any state."""
+        """Replace the connection, because this process can no longer rely on it. Does nothing while disconnected."""
         self._connection.drop(reason)
 
     async def _measure(self) -> None:

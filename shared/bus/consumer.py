@@ -1,4 +1,6 @@
-"""The consumer of one queue: batches of lines to a handler, and their settlement. The only place of the ack policy.
+"""The consumer of one queue: batches of lines to a handler, and their settlement.
+
+The ack policy is implemented only here:
 
     handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
     handler raises Unavailable             → retried with backoff without a limit: every line would fail;
