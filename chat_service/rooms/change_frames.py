@@ -61,7 +61,7 @@ def change_frame(entry: LogEntry, change: AnyChange) -> bytes:
 
 
 def current_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) -> list[LogEntry]:
-    """Return entries, oldest first, as a replay shows them, against the messages with all these entries applied."""
+    """Apply all these entries to `messages`, and return the entries, oldest first, as a replay then shows them."""
     now = dict(messages)
     for entry in entries:
         message = None if entry.change is None else now.get(entry.change.message_id)

@@ -156,9 +156,9 @@ class RecentMessages:
         return self._messages.get((room_id, user_id, client_message_id))
 
     def remember(self, message: Message) -> None:
-        """Remember a message as it is now, unless it has no clientMessageId, without the text that it answers.
+        """Remember a message as it is now, if it has a clientMessageId.
 
-        That text is another message's, which may be edited or deleted.
+        The text of its preview is left out: it belongs to another message, which may be edited or deleted.
         """
         if (key := _key_of(message)) is None:
             return

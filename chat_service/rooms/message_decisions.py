@@ -1,6 +1,6 @@
 """Decisions on messages: send, direct message, subscribe, read mark, typing. Pure.
 
-Each function decides one command: it returns the reply and raises Refusal.
+Each function decides one command: it returns the reply, or raises Refusal.
 """
 
 from chat_service.rooms.change_decisions import check_mentions

@@ -86,8 +86,9 @@ class Room(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user in a room. A user who left a private or group room stays without `is_joined`: still invited.
+    """A user in a room.
 
+    A user who left a private or group room keeps a record with `is_joined` False: they are still invited.
     `role_since_ms` is when the role began, by which the longest-standing moderator is found.
     """
 
