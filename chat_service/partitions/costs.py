@@ -39,6 +39,7 @@ LOOK_UPS_OF_CALLER_MAX = 20  # so that no caller uses up all look-ups
 class BatchCosts:
     """The costs of a batch: `costs[i]` belongs to command i; `reservations` are by index.
 
+    `costs[i]` is empty for a command that is free, and for a refused one whose charge, if any, must not be refunded.
     `first_direct` are the indexes of commands that start a direct room: they may be messages to strangers.
     """
 
