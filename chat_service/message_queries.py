@@ -1,7 +1,7 @@
 """Reads of messages: lists, single messages, reactions, pins, replays. All show the current state. Any replica answers.
 
-A read takes the content first and the permission after it: a user who is removed in between must not see content from
-after the removal.
+A read fetches the content first and checks permission afterwards: a user who is removed in between must not see content
+from after the removal.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,10 @@ async def visible_room(rooms: RoomStore, room_id: str, user_id: str) -> Room:
 
 
 class MessageQueryHandler:
-    """Answers `AnyMessageRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `AnyMessageRequest`.
+
+    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see.
+    """
 
     def __init__(
         self, rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
