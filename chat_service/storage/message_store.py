@@ -211,9 +211,9 @@ class MessageStore:
             await self._erase(message_id)
 
     async def _erase(self, message_id: str) -> None:
-        """Erase what entries of a message's log still tell of it: texts, mentions and reactions. Idempotent.
+        """Erase the texts, mentions and reactions that the log entries about a message still hold. Idempotent.
 
-        The entries stay readable, and the last one, the deletion, keeps that it is one.
+        The entries stay readable, and the last one still records the deletion.
         """
         with translated():
             await self._reactions.delete_many({"messageId": message_id})
