@@ -228,7 +228,7 @@ class PageWalk:
 
 
 def _page_ending_at(seq: int) -> Page:
-    """Return the largest page that ends at a seq; within a page of level 0, that one."""
+    """Return the largest page that ends at a seq; if none ends there, the page of level 0 that contains it."""
     page = chunk_of(seq)
     while page.level < LEVEL_MAX and page.parent.last_seq == seq:
         page = page.parent
