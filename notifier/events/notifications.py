@@ -61,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A known event, with its `notice` if that goes to inboxes."""
+    """A known event, with its `notice` if the notice goes to inboxes."""
 
     key: str
     created_at_ms: int
@@ -98,7 +98,7 @@ class Addressed(msgspec.Struct, frozen=True):
         return self.notice.key
 
     def to_record(self) -> Record:
-        """Return the record of the event, with its notice if that goes to inboxes."""
+        """Return the record of the event, with its notice if the notice goes to inboxes."""
         notice = self.notice
         return Record(notice.key, notice.created_at_ms, notice if isinstance(self.audience, Users) else None)
 
