@@ -1,7 +1,7 @@
 """Reads of messages: lists, single messages, reactions, pins, replays. All show the current state. Any replica answers.
 
-A read takes the content first and the permission after it: a user who is removed in between must not see content from
-after the removal.
+A read fetches the content first and checks permission afterwards: a user who is removed in between must not see content
+from after the removal.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,10 @@ async def visible_room(rooms: RoomStore, room_id: str, user_id: str) -> Room:
 
 
 class MessageQueryHandler:
-    """Answers `AnyMessageRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `AnyMessageRequest`.
+
+    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see.
+    """
 
     def __init__(
         self, rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
@@ -132,11 +135,11 @@ class MessageQueryHandler:
         return _only(views)
 
     async def _replies(self, query: ListReplies) -> MessagePage:
-        answered = await self._message(query.room_id, query.message_id)
+        replied_to = await self._message(query.room_id, query.message_id)
         messages, total = await self._messages.replies(query.message_id, _skip(query), query.limit)
         items = await self._views(query.caller.user_id, messages)
         await visible_room(self._rooms, query.room_id, query.caller.user_id)
-        _only(answered)
+        _only(replied_to)
         return MessagePage(items=items, total=total)
 
     async def _reactions(self, query: ListReactions) -> ReactionPage:
@@ -190,7 +193,7 @@ class MessageQueryHandler:
         return [message] if message is not None and message.room_id == room_id else []
 
     async def shown(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
-        """Return messages as a user sees them in REST, with the current texts of the messages that they answer."""
+        """Return messages as a user sees them in REST, with the current texts of the messages that they reply to."""
         return await self._views(user_id, await self._messages.with_previews(messages))
 
     async def _views(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:

@@ -7,9 +7,16 @@ from shared.telemetry.metrics import LATENCY_BUCKETS_S, SIZE_BUCKETS
 MESSAGES_STORED = Counter("chat_messages_stored", "Messages stored")
 MESSAGES_REPEATED = Counter("chat_messages_repeated", "Duplicate messages: resent or redelivered, and stored before")
 COMMANDS = Counter("chat_commands", "Room commands decided", ["op", "outcome"])
-COMMIT_COMMANDS = Histogram("chat_commit_commands", "Room commands in one group commit", buckets=SIZE_BUCKETS)
-COMMIT_SECONDS = Histogram("chat_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
-CONFLICTS = Counter("chat_commit_conflicts", "Group commits repeated after a write conflict")
+COMMIT_COMMANDS = Histogram("chat_commit_commands", "Room commands in one batch of a partition", buckets=SIZE_BUCKETS)
+COMMIT_SECONDS = Histogram(
+    "chat_commit_seconds",
+    "Time to process one batch of a partition, from loading to the answers, retries included",
+    buckets=LATENCY_BUCKETS_S,
+)
+CONFLICTS = Counter(
+    "chat_commit_conflicts",
+    "Batches of a partition decided again because the log refused an entry or the outcome of the insert was unknown",
+)
 LEASE_SECONDS = Gauge("chat_lease_seconds", "Remaining time of this process's lease; 0 once it has expired")
 REPLICAS = Gauge("chat_replicas", "chat_service processes alive, as seen by this one")
 PARTITIONS = Gauge("chat_partitions", "Partitions that this process owns")
@@ -22,7 +29,8 @@ PRESENCE_REPORTS = Counter("chat_presence_reports", "Presence reports of gateway
 GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expired, so that their users went offline")
 # "unasked" is an older name, kept for dashboards.
 RATES_UNANSWERED = Counter(
-    "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
+    "chat_rates_unasked",
+    "Charges and reservations made on this replica because the home of their user did not answer",
 )
 FOLLOWER_LAG_SECONDS = Gauge(
     "chat_follower_lag_seconds", "How long the oldest log entry waits for a consumer of the logs", ["consumer"]

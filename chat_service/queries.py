@@ -41,7 +41,10 @@ DIRECT_MESSAGES_MAX = 50_000
 
 
 class ChatQueryHandler:
-    """Answers `AnyChatRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `AnyChatRequest`.
+
+    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see.
+    """
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ of a room after a removal.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from chat_service.people.notify_rules import NotificationKind, may_be_notified
@@ -28,7 +28,10 @@ Pair = tuple[str, str]  # room id, user id
 
 
 class CurrentRoom(NamedTuple):
-    """A room through its newest message, and the log beyond its record."""
+    """A room brought up to its newest message.
+
+    `tail` is the part of its log that its record lacks, and `marks` are the mention marks in that part.
+    """
 
     room: Room
     tail: LogTail
@@ -42,8 +45,8 @@ class UnreadReader:
     """Reads unread counts. Methods raise Unavailable.
 
     Callers that arrive during a read of heads share the next one, so a thousand members who connect at the same time
-    cost one read of their common rooms. Mentions cost one key for each room with unread messages, and one more for
-    every further 5,000 unread messages.
+    cost one read of their common rooms. Mentions cost two keys (the user's and the room's) for every block of 5,000
+    messages that holds unread ones.
     """
 
     def __init__(
@@ -81,7 +84,8 @@ class UnreadReader:
                 continue
             if _catch_up(head, member):
                 joined.append((head, member))
-        mentions = await self._messages.mentions({key for head, member in joined for key in _buckets(head, member)})
+        keys = (key for head, member in joined for key in _bucket_keys(head, member, member.user_id, ROOM))
+        mentions = await self._messages.mentions(set(keys))
         return [_count(head, member, mentions) for head, member in joined]
 
     async def _read_heads(self, room_ids: Collection[str]) -> Mapping[str, CurrentRoom]:
@@ -113,20 +117,19 @@ def _catch_up(head: CurrentRoom, member: Member) -> bool:
     return member.is_joined
 
 
-def _buckets(head: CurrentRoom, member: Member) -> Iterable[str]:
-    """Return the keys of the buckets with a member's unread messages."""
+def _bucket_keys(head: CurrentRoom, member: Member, *mentioned: str) -> list[str]:
+    """Return the keys of the mentions of these users, or of `ROOM`, in the buckets with a member's unread messages."""
     if head.room.last_seq <= member.read_seq:
         return []
     numbers = range(bucket_of(member.read_seq + 1), bucket_of(head.room.last_seq) + 1)
-    return [bucket_key(head.room.id, user_id, number) for number in numbers for user_id in (member.user_id, ROOM)]
+    return [bucket_key(head.room.id, user_id, number) for number in numbers for user_id in mentioned]
 
 
 def _count(head: CurrentRoom, member: Member, mentions: Mapping[str, Sequence[int]]) -> RoomUnread:
     room = head.room
     unread: set[int] = set()
-    keys = list(_buckets(head, member))
-    for offset, user_id in enumerate((member.user_id, ROOM)):
-        stored = (seq for key in keys[offset::2] for seq in mentions.get(key, ()))
+    for user_id in (member.user_id, ROOM):
+        stored = (seq for key in _bucket_keys(head, member, user_id) for seq in mentions.get(key, ()))
         unread |= {seq for seq in with_marks(stored, user_id, head.marks) if member.read_seq < seq <= room.last_seq}
     return RoomUnread(
         room_id=room.id,

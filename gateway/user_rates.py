@@ -22,7 +22,7 @@ class UserRate:
 
     def count(self, caller: Caller, now_ms: int) -> None:
         """Count one item. Raises RATE_LIMITED above the limit; then the item does not count."""
-        if caller.is_exempt_from_rates:
+        if caller.pays_only_message_rate:
             return
         wait_ms = self._window.charge(caller.user_id, next(self._ids), now_ms)
         if wait_ms:

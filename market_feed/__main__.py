@@ -78,7 +78,7 @@ class _Recovered(NamedTuple):
 
 
 class _TermService:
-    """The service of one term after the other: `serve` runs it while this process owns the symbols."""
+    """Runs the service once for each term of ownership."""
 
     def __init__(
         self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership, stop: asyncio.Event

@@ -2,7 +2,7 @@
 
 The newest candle of each series (a symbol and an interval) stays in memory until a newer one begins; then it is written
 and dropped. A late tick for a candle that is not in memory is deferred until the candle has been read from the
-database: `missing` names the candles to read, `give_back` applies the ticks.
+database: `missing` names the candles to read, `apply_deferred` applies the ticks.
 
 A candle keeps the times of the ticks that made its open and its close, so that a late tick corrects the right
 one, and the seq of its last tick, so that ticks replayed after a crash take no effect twice.
@@ -179,16 +179,16 @@ class CandleBook:
         }
         return list(keys)
 
-    def give_back(self, asked: Iterable[CandleKey], found: Mapping[CandleKey, Candle]) -> None:
+    def apply_deferred(self, read: Iterable[CandleKey], found: Mapping[CandleKey, Candle]) -> None:
         """Apply deferred ticks to the candles that were read. A tick without a stored candle begins a new one."""
-        absent = set(asked)
+        keys = set(read)
         deferred, self._deferred = self._deferred, []
         for late in deferred:
             series, open_ms, tick, seq = late
             candle = series.unwritten.get(open_ms)
             if candle is not None:
                 candle.add(tick, seq)
-            elif (key := CandleKey(series.symbol, series.interval, open_ms)) in absent:
+            elif (key := CandleKey(series.symbol, series.interval, open_ms)) in keys:
                 candle = found.get(key)
                 if candle is None:
                     candle = candle_of(tick, seq, series.interval_ms)
@@ -227,7 +227,7 @@ class CandleBook:
             self._unwritten += len(series.writing)
             series.unwritten = {**series.writing, **series.unwritten}
             series.writing = {}
-        self.give_back((), {})
+        self.apply_deferred((), {})
 
     # Reading --------------------------------------------------------------------------------------------------------
 

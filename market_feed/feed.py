@@ -50,7 +50,7 @@ class Feed:
             raise Unavailable("ownership of the symbols is in doubt: the lease could not be renewed")
         market = self._market
         if market.pending > PENDING_TICKS_MAX or market.book.backlog > BACKLOG_MAX or len(market.seen) > SEEN_MAX:
-            raise Unavailable("too much waits for the database")
+            raise Unavailable("too many ticks, candles or event keys wait for the database")
 
     def has_room_for(self, symbol: str) -> bool:
         """Return whether the symbol is known or may be added."""

@@ -178,7 +178,7 @@ class Journal:
         """Read the candles that late ticks wait for. Raises Unavailable."""
         async with self._reading:
             while missing := self._market.book.missing():
-                self._market.book.give_back(missing, await self._store.candles_by_key(missing))
+                self._market.book.apply_deferred(missing, await self._store.candles_by_key(missing))
 
     async def run(self, commit_interval_s: float, checkpoint_interval_s: float) -> None:
         """Commit and write checkpoints at these intervals, until cancelled."""

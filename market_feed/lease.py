@@ -10,8 +10,9 @@ stamp's age by the same clock, so host clocks do not matter.
     none for 1 s                  DOUBTED: killed, if the broker has dropped the owner's queue with its connection
     none for the lease's length   FREE: the owner is frozen or cut off
 
-The owner measures the length from before it sends a beat, so it stops before a stand-by takes over by the stamp.
-`term` counts takeovers and is the leading part of every seq, so gateways drop a stale owner's prices.
+The owner counts the length from before it sends a beat, and the database stamps the beat later. So the owner stops
+before a stand-by takes over. `term` counts takeovers and is the leading part of every seq, so gateways drop a stale
+owner's prices.
 """
 
 from enum import Enum, auto
@@ -63,7 +64,7 @@ class LeaseMonitor:
         self.look_again_s = LOOK_S if age_s >= DOUBT_S else min(max(DOUBT_S - age_s, LOOK_S / 4), BEAT_S)
         if lease.holder is None:
             return LeaseState.FREE
-        if self._trusted_from_s is None:  # the owner could not beat either
+        if self._trusted_from_s is None:  # while the database was down the owner could not beat either
             self._trusted_from_s = now_s + DOUBT_S
         if now_s < self._trusted_from_s or age_s < DOUBT_S:
             return LeaseState.HELD

@@ -12,12 +12,13 @@ TICK_AGE_SECONDS = Histogram(
     buckets=AGE_BUCKETS_S,
 )
 TICKS_LATE = Counter(
-    "market_ticks_late", "Late ticks: older than their symbol's price, so they changed only past candles and volume"
+    "market_ticks_late", "Late ticks: older than the price of their symbol, so they correct only earlier values"
 )
 TICKS_BAD = Counter("market_ticks_bad", "Ticks refused", ["source"])
 TICKS_SKIPPED = Counter("market_ticks_skipped", "Valid ticks skipped while the database was unavailable", ["source"])
 TICKS_UNANNOUNCED = Counter(
-    "market_ticks_unannounced", "Lines of ticks for notifier dropped because the broker was unavailable for too long"
+    "market_ticks_unannounced",
+    "Lines for notifier, of up to 1,000 ticks each, that were dropped because the broker was unavailable for too long",
 )
 EVENTS_REPEATED = Counter("market_events_repeated", "Duplicate tick events")
 EVENTS_LOOKED_UP = Counter("market_events_looked_up", "Tick events looked up in the index of processed events")

@@ -13,7 +13,7 @@ Collections:
 - `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` identifies by term
   and number. Release 0.2 updates neither field: if `stamped` is not the current beat, `at` is stale and ignored.
 
-Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one.
+Times are integers, milliseconds since 1970; only `expiresAt` is a date, because a TTL index needs one.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence

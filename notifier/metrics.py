@@ -13,7 +13,7 @@ EVENT_AGE_SECONDS = Histogram(
 ENTRIES_STORED = Counter("notifier_entries_stored", "Entries stored in inboxes")
 DELIVERIES = Counter("notifier_deliveries", "Deliveries confirmed by the broker")
 COMMIT_SECONDS = Histogram("notifier_commit_seconds", "Duration of committing events", buckets=LATENCY_BUCKETS_S)
-CONFLICTS = Counter("notifier_commit_conflicts", "Group commits repeated after a write conflict")
+CONFLICTS = Counter("notifier_commit_conflicts", "Commits of event batches repeated after a write conflict")
 # standings: an older name of revocations, kept for dashboards
 REVOCATIONS_CHANGED = Counter("notifier_standings_changed", "Revocations and bans applied")
 ALERTS_OPEN = Gauge("notifier_alerts_open", "Price alerts that this process watches")

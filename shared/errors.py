@@ -100,9 +100,9 @@ class Refusal(RealtimeError):
 
     @classmethod
     def overload(cls, code: ErrorCode, message: str) -> "Refusal":
-        """Return a refusal by load shedding. The times to retry after are spread over 0.5 to 1.5 s.
+        """Return a refusal by load shedding, with a random retry time of 0.5 to 1.5 s.
 
-        Otherwise the refused callers would return together.
+        With a fixed time the refused callers would return together.
         """
         retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
         return cls(code, message, retry_after_ms=retry_after_ms)

@@ -229,7 +229,7 @@ async def write_each(collection: Documents, writes: Sequence[Write]) -> None:
 
 
 def date(at_ms: int) -> datetime:
-    """Return a time as the server's own type, which its expiry needs."""
+    """Return a time as the server's date type, because a TTL index needs one."""
     return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 

@@ -13,7 +13,7 @@ DEFAULT_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """The user of a token, and the claims about that user. An empty text becomes no claim."""
+    """The user of a token, and the claims about that user. Empty fields are left out of the token."""
 
     user_id: str
     first_name: str = ""

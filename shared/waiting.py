@@ -17,7 +17,7 @@ async def is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
 
 
 async def until_next(interval_s: float) -> float:
-    """Sleep until the next tick of an interval, for `interval_s` at most, and return how late it is.
+    """Sleep until the next tick of an interval, for `interval_s` at most, and return by how much the wake-up was late.
 
     The ticks of all timers of a process coincide where they can, so an idle process wakes for them together: a gateway
     18 times per second instead of 32.

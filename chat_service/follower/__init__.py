@@ -1,7 +1,7 @@
-"""The log follower: hands every entry of every room to consumers, behind the commit, at least once and in rev order.
+"""The log follower: hands every entry of every room to consumers, after the commit, at least once and in rev order.
 
 - `backlog`: the entries that were not offered to consumers yet, by room (pure);
-- `consumer`: what a consumer is given, and owes;
+- `consumer`: the interface of a consumer;
 - `consumer_queue`: the entries that wait for one consumer (pure); `consumer_feed`: hands them over, at its own pace;
 - `position_store`: how far each room was handed over to each consumer, which survives the process;
 - `log_follower`: the loop that offers entries, saves positions, and recovers what a killed owner left.

@@ -1,7 +1,8 @@
 """The committed entries that were not offered to consumers yet, by room. Pure; the clock is an argument.
 
-A room waits from the rev after the last one taken through the newest one noted. Its entries are kept in memory while
-they are contiguous and the backlog has space; otherwise only the two revs are kept, and the log has the entries.
+For each room the backlog covers the revs after the last one taken, through the newest one noted. The entries are kept
+in memory while they are contiguous and the backlog has space; otherwise only the two revs are kept, and the log has the
+entries.
 """
 
 from collections import OrderedDict
@@ -28,7 +29,10 @@ class EntrySpan(NamedTuple):
 
 
 class _Noted:
-    """The noted entries of one room. `is_guess`: where it starts was concluded from the first entry noted."""
+    """The noted entries of one room.
+
+    `is_guess`: `after` was inferred from the first entry noted, because no earlier one is remembered.
+    """
 
     __slots__ = ("after", "entries", "is_guess", "is_whole", "since_ms", "through")
 
@@ -141,5 +145,5 @@ class Backlog:
             del self._taken[room_id]
 
     def oldest_ms(self, now_ms: int) -> int:
-        """Return since when the longest-waiting room waits; now if none does."""
+        """Return the time at which the longest-waiting room began to wait; `now_ms` if none waits."""
         return min((noted.since_ms for noted in self._rooms.values()), default=now_ms)

@@ -57,15 +57,18 @@ class ConsumerFeed:
         self._one_at_a_time = asyncio.Lock()
 
     def oldest_ms(self, now_ms: int) -> int:
-        """Return since when the oldest entry waits."""
+        """Return the time at which the longest-waiting room began to wait; `now_ms` if none waits."""
         return self._queue.oldest_ms(now_ms)
 
     def checkpoint_ms(self, now_ms: int) -> int:
-        """Return the latest checkpoint by which every waiting room would be found again."""
+        """Return the latest time that a checkpoint may have so that a new owner still finds every waiting room."""
         return self._queue.checkpoint_ms(now_ms)
 
     def offer(self, span: EntrySpan, safe_ms: int | None = None) -> None:
-        """Take the next entries of a room. The checkpoint `safe_ms` must not move on before they are handed over."""
+        """Take the next entries of a room.
+
+        Until they are handed over, no checkpoint later than `safe_ms` may be saved.
+        """
         if span.entries is not None:
             span = span._replace(entries=self._consumer.wanted(span.entries))
             if not span.entries and not self._queue.has(span.room_id):
@@ -120,7 +123,10 @@ class ConsumerFeed:
                 await self._hand_over(spans)
 
     async def finish(self, timeout_s: float) -> None:
-        """Hand over what waits and let the consumer write what it deferred. What fails, the next owner recovers."""
+        """Hand over what waits and let the consumer write what it deferred.
+
+        The next owner recovers whatever fails here.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self.step()
@@ -162,7 +168,7 @@ class ConsumerFeed:
         return self._consumer.wanted(await self._log.between(span.room_id, span.after, span.through))
 
     async def _consume(self, batches: Sequence[RoomBatch]) -> dict[str, int]:
-        """Give batches to the consumer. Return by failing room the last rev that it is done with."""
+        """Give batches to the consumer. Return, for each failing room, the last rev that the consumer is done with."""
         try:
             if len(batches) != 1:
                 try:

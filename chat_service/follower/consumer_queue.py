@@ -1,8 +1,8 @@
 """The entries that wait for one consumer, by room. Pure.
 
-A room waits from the rev after the last one handed over through the last one offered. What the consumer wants of these
-entries is kept in memory while the queue has space; otherwise only the two revs are kept, and the log has the entries.
-So a consumer that is far behind costs no memory, and reads the log again.
+For each room the queue covers the revs after the last one handed over, through the last one offered. The entries that
+the consumer wants are kept in memory while the queue has space; otherwise only the two revs are kept, and the log has
+them. So a consumer that is far behind costs no memory, and reads the log again.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,8 @@ SPAN_MAX = 500
 class _QueuedRoom:
     """The waiting entries of one room.
 
-    `since_ms` is when this process heard of the first, `safe_ms` the time of a checkpoint that lets others find it.
+    `since_ms` is when this process heard of the first. `safe_ms` is the latest checkpoint from which another owner
+    would still find the room.
     """
 
     __slots__ = ("after", "entries", "is_whole", "safe_ms", "since_ms", "through")
@@ -31,7 +32,11 @@ class _QueuedRoom:
 
 
 class ConsumerQueue:
-    """Waiting entries. Bound: 5,000 in memory, shared with the other consumers; beyond that, two revs for each room."""
+    """Waiting entries.
+
+    Bound: 5,000 in memory for this consumer (the objects are shared with the other queues); beyond that, two revs for
+    each room.
+    """
 
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries_max = entries_max
@@ -104,11 +109,11 @@ class ConsumerQueue:
             self._forget_entries(self._rooms.pop(room_id))
 
     def oldest_ms(self, now_ms: int) -> int:
-        """Return since when the longest-waiting room waits; now if none does."""
+        """Return the time at which the longest-waiting room began to wait; `now_ms` if none waits."""
         return min((queued.since_ms for queued in self._rooms.values()), default=now_ms)
 
     def checkpoint_ms(self, now_ms: int) -> int:
-        """Return the latest checkpoint by which every waiting room would be found again."""
+        """Return the latest time that a checkpoint may have so that a new owner still finds every waiting room."""
         return min((queued.safe_ms for queued in self._rooms.values()), default=now_ms)
 
 

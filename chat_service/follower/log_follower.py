@@ -10,8 +10,8 @@ forgets entries that the log has, and nothing is lost.
 
 A new owner finds the rooms that a killed owner left behind without waiting for activity there. It looks at all rooms
 that were touched since the partition's checkpoint, compares their saved positions with their logs, and hands over the
-difference before anything newer. An owner that was frozen may commit one more entry after it was replaced, so the new
-owner looks once more a minute later.
+difference before anything newer. An owner that was frozen may complete one more commit after it was replaced, so the
+new owner looks once more a minute later.
 """
 
 import asyncio
@@ -36,9 +36,12 @@ log = logs.get(__name__)
 INTERVAL_S = 0.25
 SAVE_MS = 20_000  # between writes of a position of a room with a steady flow: 20 writes a second for 400 rooms
 TOUCHED_FOR_MS = 30_000
-CHECKPOINT_SLACK_MS = 60_000  # longer than a mark of activity holds and a commit takes
+CHECKPOINT_SLACK_MS = 60_000  # exceeds MARKED_FOR_MS plus the longest commit
 LOOK_BACK_MS = 600_000  # without a checkpoint
-LOOK_AGAIN_MS = 60_000  # a process that was frozen for longer ends when it thaws
+# A frozen replica drops its connection and its partitions when it thaws (STALL_MS in `owned_partitions`), but the
+# commit in progress may succeed before. If it was frozen for longer than this, no one looks for those entries again:
+# consumers get them with the next entry of their room at the earliest.
+LOOK_AGAIN_MS = 60_000
 UNKNOWN_START_REVS = 1_000
 FINISH_S = 2.0
 ROOMS_PER_STEP = 20
@@ -119,7 +122,7 @@ class LogFollower:
     async def touch(self, entries: Sequence[LogEntry]) -> None:
         """Note durably which rooms get an entry other than a message, before the commit. Raises Unavailable.
 
-        A write at most once in 30 s for a room. Rooms with messages are marked as active in their records anyway.
+        Writes at most once in 30 s for each room. Rooms with messages are marked as active in their records anyway.
         """
         now_ms = self._clock_ms()
         rooms = {entry.room_id for entry in entries if entry.message is None}
@@ -197,7 +200,7 @@ class LogFollower:
         return partition_of(room_id) in self._following
 
     async def finish(self) -> None:
-        """Hand over what waits, and save: the process stops. Whatever fails here, the next owner recovers."""
+        """Hand over what waits, and save: the process stops. The next owner recovers whatever fails here."""
         self._offer_noted()
         await asyncio.gather(*(feed.finish(FINISH_S) for feed in self._feeds))
         try:
@@ -209,7 +212,10 @@ class LogFollower:
     # Saving ---------------------------------------------------------------------------------------------------------
 
     async def _save(self, now_ms: int) -> None:
-        """Save positions, then checkpoints, as both are now: a room that waits no longer has a position to save."""
+        """Save positions, then checkpoints, both as of now.
+
+        A room either still waits and holds the checkpoint back, or its position is saved here.
+        """
         waiting = [self._backlog.oldest_ms(now_ms), *(feed.checkpoint_ms(now_ms) for feed in self._feeds)]
         unsaved = [feed.take_unsaved() for feed in self._feeds]
         positions: dict[str, dict[str, int]] = {}
@@ -227,7 +233,10 @@ class LogFollower:
     # Recovery -------------------------------------------------------------------------------------------------------
 
     async def _recover(self, partitions: Sequence[int]) -> None:
-        """Let the rooms of these partitions wait that have entries beyond their positions. Raises Unavailable."""
+        """Offer each consumer the entries beyond its saved positions, in the recently active rooms of these partitions.
+
+        Raises Unavailable.
+        """
         now_ms = self._clock_ms()
         checkpoints = await self._positions.checkpoints(partitions)
         since_ms = min(checkpoints.get(one, now_ms - LOOK_BACK_MS) for one in partitions)
@@ -254,7 +263,7 @@ class LogFollower:
     async def _resume(self, room_id: str, positions: Mapping[str, int], checkpoint_ms: int) -> bool:
         """Offer the entries of a room beyond its positions; a consumer without one starts near the end of the log.
 
-        What this process has offered itself is not offered again.
+        Entries that this process has already offered are not offered again.
         """
         if len(positions) < len(self._feeds):
             record = (await self._rooms.rooms([room_id])).get(room_id)

@@ -1,9 +1,9 @@
 """How far the log of each room was handed over: every query on `followed_rooms` and `follower_checkpoints`.
 
-`followed_rooms`: `_id` is the room id, `searchRev` and the like the last entry handed over to each consumer (`rev` the
-one of those without, from before they had their own), `touchedAtMs` the time of a recent entry.
-`follower_checkpoints`: `_id` is a partition; all entries committed a minute before `atMs` are handed over, or their
-room shows in `room_records` or here that it was active since.
+`followed_rooms`: `_id` is the room id. `searchRev` and `mentionsRev` are the last entry handed over to each consumer;
+where one is missing, `rev` applies, which earlier versions wrote for all. `touchedAtMs` is the time of a recent entry.
+`follower_checkpoints`: `_id` is a partition. A room with an entry that is not handed over yet was marked as active (in
+`room_records`) or touched (here) no earlier than a minute before `atMs`.
 """
 
 from collections.abc import Collection, Mapping

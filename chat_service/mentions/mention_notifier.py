@@ -4,7 +4,7 @@
     deletions → notifier erases the text of all notifications of the message, also of those that have yet to arrive
 
 Every step is idempotent, so entries may come again. It is one consumer of a follower of the logs, which calls it at
-least once for each entry, in the order of each room, and again after Unavailable.
+least once for each entry, in log order within each room, and again after Unavailable.
 """
 
 import asyncio
@@ -72,7 +72,10 @@ class MentionNotifier:
         ]
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
-        """Process entries; idempotent. Erase first: as long as that fails, no event is published again and again."""
+        """Process entries; idempotent.
+
+        Erase first: a failed erasure repeats the whole batch, and with it any events published before.
+        """
         entries = [entry for batch in batches for entry in batch.entries]
         erased = [entry.change.message_id for entry in entries if isinstance(entry.change, Erasure)]
         if erased:
@@ -180,9 +183,10 @@ class MentionNotifier:
             await self._request_erasure(request)
 
     async def _request_erasure(self, request: EraseNotices) -> None:
-        """Send a request to notifier. A refusal that may pass, such as that of an unavailable database, is waited for.
+        """Send a request to notifier.
 
-        Raises Unavailable then: the text has to leave the notifications, however long notifier refuses.
+        Raises Unavailable for a refusal that may pass, such as that of an unavailable database, so that the entries
+        come again: the text has to leave the notifications, however long notifier refuses.
         """
         try:
             await self._bus.request(NOTIFIER_QUERY, request, NoticesErased)

@@ -1,7 +1,7 @@
 """Notified mentions by sender: every query on the collection `mention_grants`, `_id` the sender.
 
-Written by compare-and-set, because a sender's messages in different rooms have different owners. A document expires an
-hour after its last write.
+Written by compare-and-set, because a sender's messages in different rooms have different owners. A document expires two
+hours after its last write.
 """
 
 from collections.abc import Collection

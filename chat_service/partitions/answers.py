@@ -44,7 +44,7 @@ class BodyAnswers:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
         deliveries = outcome.deliveries
         queues: list[str] = []
-        verdicts: list[Answered] = []
+        answered: list[Answered] = []
         position = 0
         erases = False
         for body in batch:
@@ -57,10 +57,10 @@ class BodyAnswers:
                 _count(job, answer)
                 erases |= isinstance(job.command, DeleteMessage | EditMessage) and isinstance(answer, Changed)
                 if job.verdict is not None:
-                    verdicts.append((job.command, job.verdict, _charge_outcome(job, answer)))
+                    answered.append((job.command, job.verdict, _charge_outcome(job, answer)))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._deliveries_of(body.head, replies)
-        self._limits.settle(verdicts)  # before the answers, so that a refund precedes the caller's next command
+        self._limits.settle(answered)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
         if erases:  # the answer to a resent body may hold the text
             self._dedup.forget_answers()

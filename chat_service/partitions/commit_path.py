@@ -209,7 +209,10 @@ class CommitPath:
 
 
 def _refusal_of(job: Job) -> Refusal | None:
-    """Return what the command is refused with before it makes an entry: by its caller's limits, or by the gateway."""
+    """Return the refusal to raise before the command makes an entry: of its caller's limits or of its gateway.
+
+    None if there is none.
+    """
     if job.verdict is not None and job.verdict.refusal is not None:
         return job.verdict.refusal
     command = job.command

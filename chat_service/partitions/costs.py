@@ -39,6 +39,7 @@ LOOK_UPS_OF_CALLER_MAX = 20  # so that no caller uses up all look-ups
 class BatchCosts:
     """The costs of a batch: `costs[i]` belongs to command i; `reservations` are by index.
 
+    `costs[i]` is empty for a command that is free, and for a refused one whose charge, if any, must not be refunded.
     `first_direct` are the indexes of commands that start a direct room: they may be messages to strangers.
     """
 
@@ -76,7 +77,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs = CHANGE
             case SendDirect():
                 costs = MESSAGE
-                if state.room is None and not caller.is_exempt_from_rates:
+                if state.room is None and not caller.pays_only_message_rate:
                     batch.first_direct.append(index)
             case CreateRoom() if state.room is None:
                 invited = set(command.member_ids) - {caller.user_id}
@@ -91,12 +92,12 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
             case AddMember() if not changing.is_surely_member(command.room_id, command.user_id):
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
                 if manages:
-                    changing.be_added(command.room_id, command.user_id)
+                    changing.add(command.room_id, command.user_id)
             case RemoveMember() if manages:
                 changing.leave(command.room_id, command.user_id)
             case UpdateRoom(type=RoomType.PUBLIC) if manages:
                 opened.add(command.room_id)
-        if caller.is_exempt_from_rates:
+        if caller.pays_only_message_rate:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
         batch.costs.append(costs)
         if joining:
@@ -142,7 +143,7 @@ class _Memberships:
         self._changing[key] = self._changing.get(key) or command.id
         return Cost(Rate.JOINS, 1, self._changing[key])
 
-    def be_added(self, room_id: str, user_id: str) -> None:
+    def add(self, room_id: str, user_id: str) -> None:
         """Note that a command may make another user a member."""
         self._changing.setdefault((room_id, user_id), "")
 

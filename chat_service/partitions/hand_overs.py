@@ -1,4 +1,4 @@
-"""Hand-overs: a partition of this replica goes on in another one, which beats announce for some seconds."""
+"""Hand-overs: another replica takes over a partition of this one; the beats announce it for 5 s."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,7 @@
 """Leases of replicas: this process renews its own, and looks at those of silent ones.
 
-A lease is not a lock: an owner keeps its partitions without one. It tells a frozen process from a lost connection.
+A lease is not a lock: an owner keeps its partitions without one. While a silent replica's queue exists, the lease tells
+whether the replica is frozen.
 """
 
 import asyncio

@@ -123,7 +123,10 @@ class Limits:
             self._rates.refund(charge, rates)
 
     async def _charge(self, costs: list[Costs], commands: Sequence[AnyRoomCommand]) -> dict[int, Refusal]:
-        """Charge every command that has a cost; return the refusals, by index, and clear their costs."""
+        """Charge every command that has a cost; return the refusals, by index.
+
+        `costs[i] = ()` for a refused command: it was charged nothing, so that settlement must refund nothing.
+        """
         refusals: dict[int, Refusal] = {}
         for index, some in enumerate(costs):
             if some is not MESSAGE and (beyond := self._beyond_any_window(some)) is not None:
@@ -139,12 +142,15 @@ class Limits:
         return refusals
 
     def _beyond_any_window(self, costs: Costs) -> Refusal | None:
-        """Return the refusal of more invitations than an hour ever allows. It has no time: waiting does not help."""
-        most = self._limits[Rate.INVITATIONS].units
+        """Return the refusal of more invitations than an hour ever allows.
+
+        Its `retry_after_ms` is that hour, which no client waits for: even then the command has to be smaller.
+        """
+        most, window_ms = self._limits[Rate.INVITATIONS]
         for rate, units, _ in costs:
             if rate is Rate.INVITATIONS and units > most:
                 reason = f"RATE_INVITATIONS_PER_HOUR: {units} invitations at once, and an hour allows {most}"
-                return Refusal(ErrorCode.RATE_LIMITED, reason)
+                return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=window_ms)
         return None
 
     async def _reserve(self, reservations: Mapping[int, tuple[Reservation, ...]]) -> list[_Reserved]:
@@ -159,7 +165,8 @@ class Limits:
         """Charge first direct messages to users with whom the caller shares no private or group room.
 
         Return, by index, the refusals of messages beyond the rate and of those beyond the bound on look-ups. The former
-        stay charged as messages, so the message rate bounds the look-ups that a user causes.
+        stay charged as messages, so the message rate bounds the look-ups that a user causes: `costs[i] = ()` keeps
+        settlement, which refunds the costs of a refused command, from refunding that charge.
         """
         senders = [one for index in first_direct if isinstance(one := commands[index], SendDirect)]
         looked_up = pairs_to_look_up(senders)

@@ -256,7 +256,7 @@ class OwnedPartitions:
         self._beat()
 
     async def _probe(self, node: str, queue: str) -> None:
-        """Treat a silent replica's queue as gone if the broker does not have it, or if its lease is over."""
+        """Treat a silent replica's queue as gone if the broker lacks it, or if the replica's lease has expired."""
         if await self._leases.is_gone(node, queue):
             log.warning("replica_gone", replica=node)
             self.replicas.note_queue_gone(queue)

@@ -23,7 +23,10 @@ PROBE_AGAIN_MS = 500
 
 
 class OwnerRecord(NamedTuple):
-    """The record of a partition's owner. Without `node` the partition never had one; without `queue` it is orphaned."""
+    """The record of a partition's owner. Without `queue` the partition is orphaned.
+
+    `node` is empty if it never had an owner, or if the last one left without a successor.
+    """
 
     node: str
     queue: str
@@ -38,7 +41,7 @@ NO_OWNER = OwnerRecord("", "", 0)
 
 
 class Claim(NamedTuple):
-    """Try to become the owner of a partition that `seen` shows."""
+    """Try to become the owner of a partition whose record is still `seen`."""
 
     partition: int
     seen: OwnerRecord

@@ -123,7 +123,8 @@ class RoomCache:
             room = records.get(room_id)
             if entries:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
-                for entry in current_after(entries, named):  # at once: a projected entry is not found again
+                # now: once the records are written, the next load does not find these entries
+                for entry in current_after(entries, named):
                     self._on_found(entry, room)
             if room is not None and room.changed_rev > self._dropped.pop(room_id, room.rev):
                 self._recent.forget_room(room_id)  # another owner has changed messages since
@@ -257,7 +258,8 @@ def _client_keys(commands: Iterable[AnyRoomCommand]) -> list[tuple[str, str, str
 def _may_repeat_old(command: AnyRoomCommand, states: Mapping[str, RoomState]) -> bool:
     """Return whether a send may repeat a message from before the log, which the log's index of client ids lacks.
 
-    A room without a record of 0.2 has no old messages: messages left by a killed process were never visible.
+    Only a room with `old_seq` has such messages. Messages that a killed process of 0.2 left without a room record were
+    never visible.
     """
     if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
         return False

@@ -1,7 +1,7 @@
 """Refunds to the commands of a batch, once they are answered. Pure.
 
-Commands were charged for all that they might do. A charge that several commands share is refunded only if no command
-keeps it: one that repeats a message must not get back the join that the next one made.
+Commands were charged for all that they might do. A charge that several commands share is refunded only if none of them
+keeps it: a repeated message must not refund the join that the next command made.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class ChargeOutcome(StrEnum):
     """The outcome of a command, which decides its refund."""
 
     UNKNOWN = "unknown"  # the command got no answer: it may have an entry
-    FREE = "free"  # the command was a known repeat, already in effect, beyond a limit, or failed by this service
+    FREE = "free"  # the command was a known repeat, already in effect, beyond a limit, or this service failed
     REFUSED = "refused"  # the room refused the command, which has cost a decision
     CHANGED = "changed"  # the command changed the room, but not its caller's membership
     MEMBERSHIP_CHANGED = "membership_changed"  # the command made its caller join or leave
@@ -51,7 +51,7 @@ def outcome_of(
 
 
 def refunds_of(settled: Sequence[Settled]) -> dict[Charge, list[Rate]]:
-    """Return the charges to undo and their rates. `settled` holds all commands of a batch that share a charge."""
+    """Return the charges to undo and their rates. All commands that share a charge must be in `settled`."""
     refundable: dict[tuple[Charge, Rate], None] = {}
     kept: set[tuple[Charge, Rate]] = set()
     for (user_id, command_id), costs, outcome in settled:

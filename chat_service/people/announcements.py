@@ -67,7 +67,10 @@ class BatchSize:
         self.users = USERS_MAX
 
     def shrink(self, users: int, users_read: int) -> None:
-        """Note that `users` had too many memberships: a full read held only those of `users_read`."""
+        """Note that a batch of `users` users has too many memberships.
+
+        A read up to the limit reached only `users_read` of them.
+        """
         self.users = max(1, min(users // 2, users_read - 1))
 
     def halve(self) -> None:

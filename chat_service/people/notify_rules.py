@@ -1,4 +1,4 @@
-"""The rule for notifications of users, used by badges, mentions, pushes and activity. Pure."""
+"""The rule for notifications of users, used by badges and mentions; pushes and activity will ask it too. Pure."""
 
 from enum import StrEnum
 

@@ -9,8 +9,8 @@ from shared.times import to_iso
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A user's presence.
 
-    `announced_online` was sent to the rooms; None (written by earlier versions): unknown. `unannounced_since_ms` is 0
-    if the user is not unannounced.
+    `announced_online` is the state last sent to the rooms; None (from earlier versions) if unknown.
+    `unannounced_since_ms` is 0 once every change is announced.
     """
 
     user_id: str

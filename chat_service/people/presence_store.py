@@ -52,7 +52,7 @@ class PresenceStore:
     async def renew(self, lease: str, expires_at_ms: int, *, is_new: bool) -> bool:
         """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease.
 
-        An ended lease begins again, because gateways up to 0.3 keep its name.
+        An ended lease begins again, because gateways of unreleased builds after 0.2 keep its name.
         """
         try:
             with translated():
@@ -125,8 +125,8 @@ class PresenceStore:
     async def flag_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
         """Set the online flag of new memberships, given by (room id, user id).
 
-        The value is True for a membership without an earlier record: its flag starts as False, so only online users
-        cost a write. Repeat this if a user's presence changes in the meantime.
+        `members[key]` is True for a membership without an earlier record: its flag starts as False, so only online
+        users cost a write. Presence is read again after each write, until it has not changed meanwhile.
         """
         flagged = {key: False for key, is_first in members.items() if is_first}
         users = {user_id for _, user_id in members}

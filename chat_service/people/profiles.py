@@ -42,7 +42,7 @@ class Profiles:
         self._bus = bus
         self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
-        self._outdated: Mapping[str, StoredProfile | None] = {}  # of before the last disconnection
+        self._outdated: Mapping[str, StoredProfile | None] = {}  # as of the last disconnection, for commits in progress
         self._version = 0  # counts updates: a profile read before one may be outdated
         bus.on_disconnected.append(self._forget)
 

@@ -1,6 +1,6 @@
 """Decisions on stored messages: edit, delete, react, pin. Pure.
 
-Each function decides one command: it returns the reply and raises Refusal. A change already in effect makes no entry;
+Each function decides one command: it returns the reply, or raises Refusal. A change already in effect makes no entry;
 it is answered with the rev of the entry that made it.
 """
 
@@ -52,7 +52,8 @@ def delete(decision: Decision, command: DeleteMessage) -> Changed:
     room = _managed_or_visible_room(decision)
     message = decision.message(command.message_id)
     if not _may_delete(decision, room, message):
-        raise Refusal(ErrorCode.FORBIDDEN, "only its author, or somebody above them in the room, may delete a message")
+        reason = "only the author of a message, or a moderator who ranks above the author, may delete it"
+        raise Refusal(ErrorCode.FORBIDDEN, reason)
     if message.is_deleted:
         return _changed(message, message.erased_rev)
     decision.check_limits()
@@ -70,7 +71,10 @@ def delete(decision: Decision, command: DeleteMessage) -> Changed:
 
 
 def react(decision: Decision, command: React) -> Changed:
-    """Add or remove the caller's reaction. In a public room, the first one joins, as the first message does."""
+    """Add or remove the caller's reaction.
+
+    A non-member who reacts in a public room becomes a member, as a sender does.
+    """
     room = decision.visible_room()
     message = decision.message(command.message_id)
     _check_not_deleted(message)
@@ -81,7 +85,7 @@ def react(decision: Decision, command: React) -> Changed:
         return _changed(message, before.rev or message.rev)
     counts = _counts_after(message.reactions, command.emoji, -1 if command.is_removal else 1)
     if len(counts) > REACTION_KINDS_MAX:
-        raise Refusal(ErrorCode.CONFLICT, f"emoji: a message takes at most {REACTION_KINDS_MAX} kinds of reactions")
+        raise Refusal(ErrorCode.CONFLICT, f"emoji: a message can have at most {REACTION_KINDS_MAX} kinds of reactions")
     decision.check_limits()
     if not command.is_removal and decision.joined_member(user_id) is None:
         decision.add_member(room, user_id, decision.pending.profile)
@@ -110,7 +114,7 @@ def pin(decision: Decision, command: PinMessage) -> Changed:
     if not command.is_removal:
         _check_not_deleted(message)
         if sum(mark.is_active for mark in decision.state.pins.values()) >= PINS_MAX:
-            raise Refusal(ErrorCode.CONFLICT, f"a room takes at most {PINS_MAX} pinned messages")
+            raise Refusal(ErrorCode.CONFLICT, f"a room can have at most {PINS_MAX} pinned messages")
     decision.check_limits()
     change = Pin(
         message_id=message.id, seq=message.seq, is_old=decision.is_old(message), is_pinned=not command.is_removal

@@ -61,7 +61,7 @@ def change_frame(entry: LogEntry, change: AnyChange) -> bytes:
 
 
 def current_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) -> list[LogEntry]:
-    """Return entries, oldest first, as a replay shows them, against the messages with all these entries applied."""
+    """Apply all these entries to `messages`, and return the entries, oldest first, as a replay then shows them."""
     now = dict(messages)
     for entry in entries:
         message = None if entry.change is None else now.get(entry.change.message_id)
@@ -71,9 +71,9 @@ def current_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) 
 
 
 def as_current(entry: LogEntry, messages: Mapping[str, Message]) -> LogEntry:
-    """Return an entry as a replay shows it. `messages` holds changed and answered messages in their current state.
+    """Return an entry as a replay shows it, without its change if a replay no longer shows that.
 
-    Return an entry without its change if a replay no longer shows it.
+    `messages` holds the messages that it changes or replies to, in their current state.
     """
     change = entry.change
     if entry.message is not None and entry.message.preview is not None:

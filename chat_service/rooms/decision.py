@@ -109,7 +109,8 @@ class Changes:
 
     `found` are, by id, entries that earlier copies of these commands made: their deliveries are sent again.
     `deliveries` are those not caused by an entry. `answers[i]` belongs to command i. `open_reactions` holds, by room,
-    the index of an entry that the next reaction to the same message joins, if it comes next in its room.
+    the index of the newest reaction entry: a reaction to the same message joins it, as long as no other kind of command
+    comes in between.
     """
 
     entries: list[LogEntry] = field(default_factory=list)
@@ -220,7 +221,10 @@ class Decision:
         return room_view(room, self.joined_member(self.caller.user_id), self.state.active_now)
 
     def check_limits(self) -> None:
-        """Raise the refusal of the caller's limits. Call it once the command is about to change something."""
+        """Raise the refusal that the command carries, if any: of its caller's limits, or of its gateway.
+
+        Call it once the command is about to change something.
+        """
         if self.pending.refusal is not None:
             raise self.pending.refusal
 

@@ -4,8 +4,9 @@ The partition loads the data that `requirements_of` names, calls `decide`, and c
 decided in the order of arrival, each on the state after the previous one.
 
 A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
-that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered, unless
-its first copy was decided here: a stale owner may still hold that copy, and can then no longer insert at that rev.
+that is already stored. If it has no entry, it is decided now. If that makes no entry either, and another owner may have
+got its first copy, a void entry of this term is added to its room before the answer: a stale owner may still hold that
+copy, and can then no longer insert at that rev.
 """
 
 from collections.abc import Mapping
@@ -45,6 +46,8 @@ from shared.commands.chat import (
 )
 from shared.errors import ErrorCode, Refusal
 
+ANSWER_LOST = "the command was decided earlier without effect, and its answer was lost; send it again"
+
 
 def decide(
     pending: list[PendingCommand], states: Mapping[str, RoomState], term: int, now_ms: int, rules: Rules = DEFAULT_RULES
@@ -62,7 +65,7 @@ def decide(
         # Entries are inserted in order. If a later command of the same user has one, this one was refused or changed
         # nothing; deciding it now would order it after the later one.
         if _is_resent_without_entry(item, state) and index < last_stored.get(_ordering_key_of(item), 0):
-            changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
+            changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, ANSWER_LOST))
             continue
         if not isinstance(item.command, React):
             changes.open_reactions.pop(item.command.room_id, None)
@@ -167,7 +170,10 @@ def _decide_one(decision: Decision) -> ReplyData:
 
 
 def _answer_stored(decision: Decision, entry: LogEntry, shown: LogEntry) -> ReplyData:
-    """Answer from the entry of an earlier copy. A change is found in it even if nothing of it shows any more."""
+    """Answer from the entry of an earlier copy.
+
+    A change is read from `entry`, because `shown` lacks a change that a replay no longer shows.
+    """
     command = decision.pending.command
     match command:
         case SendMessage() | SendDirect():

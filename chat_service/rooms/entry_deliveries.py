@@ -23,7 +23,7 @@ from shared.protocol.server_frames import (
     frame,
 )
 
-_JOINING_BY_THE_WAY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
+_JOINING_IMPLICITLY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
 
 
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
@@ -138,7 +138,7 @@ def frame_of(entry: LogEntry) -> bytes:
 def joined_frames_of(entry: LogEntry) -> list[bytes]:
     """Return `member:joined` of the users whom a message or a reaction made members; direct rooms send none."""
     creates_direct = entry.settings is not None and entry.settings.direct is not None
-    return _joined_frames(entry) if entry.kind in _JOINING_BY_THE_WAY and not creates_direct else []
+    return _joined_frames(entry) if entry.kind in _JOINING_IMPLICITLY and not creates_direct else []
 
 
 def _joined_frames(entry: LogEntry) -> list[bytes]:

@@ -1,6 +1,6 @@
 """Decisions on members: join, leave, add, role, remove. Pure.
 
-Each function decides one command: it returns the reply and raises Refusal.
+Each function decides one command: it returns the reply, or raises Refusal.
 """
 
 from chat_service.rooms.decision import Decision

@@ -17,7 +17,7 @@ NO_EXTRAS = MessageExtras()
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message as it is now; `seq` counts the room's messages from 1, without gaps.
 
-    `rev` is that of its own entry. `preview` shows the message that it answers. `edit_rev` is the entry of the last
+    `rev` is that of its own entry. `preview` shows the message that it replies to. `edit_rev` is the entry of the last
     edit, and `erased_rev` that of its deletion; 0 if there is none. A deleted message is a tombstone without content.
     """
 
@@ -76,11 +76,11 @@ def preview_of(message: Message) -> ReplyPreview:
     return ReplyPreview(message_id=message.id, user_id=message.user_id, message=message.text[:EXCERPT_MAX])
 
 
-def previewed(messages: Iterable[Message], answered: Mapping[str, Message]) -> list[Message]:
-    """Return the messages with previews of the messages that they answer, known ones only."""
+def previewed(messages: Iterable[Message], replied_to: Mapping[str, Message]) -> list[Message]:
+    """Return the messages with previews of the messages that they reply to, known ones only."""
     return [
         message
-        if message.preview is None or (found := answered.get(message.preview.message_id)) is None
+        if message.preview is None or (found := replied_to.get(message.preview.message_id)) is None
         else msgspec.structs.replace(message, preview=preview_of(found))
         for message in messages
     ]
@@ -157,9 +157,9 @@ class RecentMessages:
         return self._messages.get((room_id, user_id, client_message_id))
 
     def remember(self, message: Message) -> None:
-        """Remember a message as it is now, unless it has no clientMessageId, without the text that it answers.
+        """Remember a message as it is now, if it has a clientMessageId.
 
-        That text is another message's, which may be edited or deleted.
+        The text of its preview is left out: it belongs to another message, which may be edited or deleted.
         """
         if (key := _key_of(message)) is None:
             return

@@ -1,6 +1,6 @@
 """Decisions on messages: send, direct message, subscribe, read mark, typing. Pure.
 
-Each function decides one command: it returns the reply and raises Refusal.
+Each function decides one command: it returns the reply, or raises Refusal.
 """
 
 from chat_service.rooms.change_decisions import check_mentions
@@ -25,7 +25,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     if key is not None and (repeated := decision.repeated(key)) is not None:
         return sent_again(repeated)
     extras = command.extras or NO_EXTRAS
-    preview = _preview_of_answered(decision, extras)
+    preview = _preview_of_replied_to(decision, extras)
     _check_audience(decision, room, extras)
     decision.check_limits()
     profile = decision.pending.profile
@@ -118,8 +118,8 @@ def set_typing(decision: Decision, command: SetTyping) -> TypingMark:
     return TypingMark(chatroom_id=room.id, user_id=decision.caller.user_id, is_typing=command.is_typing)
 
 
-def _preview_of_answered(decision: Decision, extras: MessageExtras) -> ReplyPreview | None:
-    """Return the preview of the message that this one answers, if any. Raises NOT_FOUND for an unknown one."""
+def _preview_of_replied_to(decision: Decision, extras: MessageExtras) -> ReplyPreview | None:
+    """Return the preview of the message that this one replies to, if any. Raises NOT_FOUND for an unknown one."""
     return None if extras.reply_to is None else preview_of(decision.message(extras.reply_to))
 
 

@@ -86,8 +86,9 @@ class Room(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user in a room. A user who left a private or group room stays without `is_joined`: still invited.
+    """A user in a room.
 
+    A user who left a private or group room keeps a record with `is_joined` False: they are still invited.
     `role_since_ms` is when the role began, by which the longest-standing moderator is found.
     """
 
@@ -110,7 +111,7 @@ class Membership(NamedTuple):
 
 
 def words_of(name: str) -> list[str]:
-    """Return the different words of a room's name for prefix search, sorted; see `words_in`."""
+    """Return the distinct words of a room's name for prefix search, sorted; see `words_in`."""
     return sorted(set(words_in(name)))
 
 

@@ -1,4 +1,4 @@
-"""Typing marks: a start is forwarded at most every 2 s, and expires 6 s after the last one. Pure."""
+"""Typing marks: a start is forwarded at most every 2 s, and a mark expires 6 s after the user's last start. Pure."""
 
 from itertools import takewhile
 from typing import NamedTuple

@@ -13,7 +13,8 @@ from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, me
 class PageBuilder:
     """Writes pages of the index. Every method is idempotent and raises Unavailable.
 
-    `rev` is an entry of the room's log: what is built shows that entry, because messages are read after it.
+    A built page reflects the log at least through `rev`, an entry of the room's log, because messages are read after
+    it.
     """
 
     def __init__(self, store: IndexStore) -> None:
@@ -33,10 +34,10 @@ class PageBuilder:
         return built
 
     async def build_above(self, room_id: str, pages: Collection[Page], rev: int) -> None:
-        """Build the pages above complete ones of one level, each once, as far as all pages below them are complete.
+        """Build the pages above these complete ones, level by level, once all pages below are complete.
 
-        A page is written once for each `rev`, so everything below it has to be built before. With the last page below
-        another, those before it should be complete; if a killed process left some that are not, they are built first.
+        A page is written once for each rev, so its children are built first. If the last child is among `pages`, the
+        others should be complete; level-0 children that a killed process left incomplete are built first.
         """
         while pages and max(pages).level < LEVEL_MAX:
             built: list[Page] = []

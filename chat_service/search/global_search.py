@@ -2,8 +2,8 @@
 
 The rooms are in a heap, by the time of the newest unsearched message. Each round reads one page each of the first 64
 rooms, at once. A hit is final once it is newer than every unsearched message. The search ends when there are enough
-such hits, or when the budget is spent and every room has come below the time where it started, so that a caller who
-continues always advances.
+such hits, or when the budget is spent and every unsearched message is older than the time from which the search began,
+so that a caller who continues always advances.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class _Room:
 
 
 class GlobalSearch:
-    """One search in several rooms, which have their newest seqs and times."""
+    """One search in several rooms. The caller must have brought the rooms up to their newest seqs and times."""
 
     def __init__(self, store: IndexStore, rooms: Sequence[Room], wanted: Wanted, limit: int) -> None:
         self._store = store
@@ -68,7 +68,8 @@ class GlobalSearch:
         """Return the newest messages before the message `before`. Raises NOT_FOUND if it is not a message id."""
         if before is not None:
             self._before = await self._position_of(before)
-        newest_ms = self._before.at_ms + bool(self._before.id)  # at the time of `before`, those with lower ids
+        # + 1: messages of the same millisecond with lower ids also come before it
+        newest_ms = self._before.at_ms + bool(self._before.id)
         heap = [
             _Room(-min(room.active_at_ms + CLOCK_MARGIN_MS, newest_ms), room, PageWalk(room.last_seq))
             for room in self._rooms

@@ -28,7 +28,8 @@ GATHER_MS = 30_000
 LINES_MAX = 128  # of a room; a page costs 1 ms of CPU each time
 LINES_TOTAL_MAX = 40_000
 TEXT_TOTAL_MAX = 16 * 1024 * 1024
-ROOMS_PER_TURN = 20  # written in one turn of the follower if there are no more than 80 due; all wait for it
+# Rooms written per turn; a quarter of the due rooms if more than 80 are due. The turn holds up this consumer.
+ROOMS_PER_TURN = 20
 ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop: 5 ms
 
 
@@ -120,8 +121,9 @@ class SearchIndexer:
     async def _change(self, room_id: str, entries: Sequence[LogEntry], rev: int) -> None:
         """Build the pages of changed messages again, from the messages as they are now after entry `rev`.
 
-        A page takes a rev once, so none of them is written from lines too. If lines belong to them, all lines of the
-        room end with this turn: no text stays in memory that an entry erases.
+        The store accepts one write of a page per rev, so a changed page is not written from lines too. If lines in
+        memory belong to a changed page, the other lines of the room are written and all are forgotten now, so that no
+        erased text stays in memory.
         """
         changes = [entry.change for entry in entries if entry.change is not None]
         erased = frozenset(change.message_id for change in changes if isinstance(change, Erasure))
@@ -152,7 +154,7 @@ class SearchIndexer:
                 self._forget(room_id)
 
     async def _write_tails(self, tails: dict[str, _Tail]) -> list[tuple[str, Page, int]]:
-        """Write lines, and return those of their pages that complete a page above, with the rev of both."""
+        """Write lines. Return the pages that end a page of level 1, each with its room and rev."""
         keys = [(room_id, page) for room_id, tail in tails.items() for page in _pages_of(tail.messages)]
         stored = await self._store.pages(keys)
         new: list[StoredPage] = []

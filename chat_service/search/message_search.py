@@ -14,7 +14,10 @@ from shared.commands.chat_queries import SearchJoinedRooms, SearchRoom
 
 
 class MessageSearch:
-    """Searches rooms that the caller may see. The rooms have their newest seqs. Methods raise Unavailable."""
+    """Searches rooms that the caller may see. Methods raise Unavailable.
+
+    The caller must have brought the rooms up to their newest seqs and times.
+    """
 
     def __init__(self, store: IndexStore) -> None:
         self._store = store

@@ -28,7 +28,7 @@ def is_hit(message: Message, wanted: Wanted) -> bool:
 
 
 class RoomSearch:
-    """One search in one room. `room` has the room's newest seq."""
+    """One search in one room. The caller must have brought the room up to its newest seq."""
 
     def __init__(self, store: IndexStore, room: Room, wanted: Wanted, limit: int) -> None:
         self._store = store

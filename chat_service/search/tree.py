@@ -4,7 +4,7 @@
     level 1   | words of 4,096 | words of 4,096 | …             one page for 16 of the level below
     level 0   |256|256|256| …                                   a line for each message: id, author, time, words
 
-A page of a higher level holds the different words of its messages; a query that does not find its words there skips
+A page of a higher level holds the distinct words of its messages; a query that does not find its words there skips
 all of them. So a word that nobody wrote costs some 50 pages in a room of a million messages. A page is written once its
 last message is there, except the newest one of level 0, which grows. A page that is missing costs time, but no hit:
 the query reads the pages below it instead, and finally the messages.
@@ -228,7 +228,7 @@ class PageWalk:
 
 
 def _page_ending_at(seq: int) -> Page:
-    """Return the largest page that ends at a seq; within a page of level 0, that one."""
+    """Return the largest page that ends at a seq; if none ends there, the page of level 0 that contains it."""
     page = chunk_of(seq)
     while page.level < LEVEL_MAX and page.parent.last_seq == seq:
         page = page.parent

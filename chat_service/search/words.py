@@ -2,7 +2,7 @@
 
 Words are those of room names (`words_in`: NFKC, case-folded). Runs of Chinese, Japanese and Korean characters, which
 have no blanks between words, are cut into overlapping pairs; the last character of a run is a word too, so that every
-single character is the beginning of one.
+single character is the prefix of one.
 """
 
 import re
@@ -22,20 +22,20 @@ _is_cjk = re.compile(f"[{_CJK}]")
 
 
 class Needle(NamedTuple):
-    """A word to find; with `is_beginning`, any word that begins with it."""
+    """A word to find; with `is_prefix`, any word that begins with it."""
 
     word: str
-    is_beginning: bool
+    is_prefix: bool
 
     @property
     def pattern(self) -> str:
         """Return the text by which `packed` words contain this one."""
         word = self.word[:WORD_MAX]
-        return f" {word}" if self.is_beginning and len(self.word) < WORD_MAX else f" {word} "
+        return f" {word}" if self.is_prefix and len(self.word) < WORD_MAX else f" {word} "
 
 
 def message_words(text: str) -> list[str]:
-    """Return the different words of a message, at most 500, in order."""
+    """Return the distinct words of a message, at most 500, in order."""
     words = words_in(text)
     if not text.isascii():  # HOT: most texts are
         words = [part for word in words for part in _cut(word)]
@@ -48,7 +48,7 @@ def packed(words: Iterable[str]) -> str:
 
 
 def needles_of(query: str) -> list[Needle]:
-    """Return the words that a message has to contain; empty if the query has none. The last may be a beginning."""
+    """Return the words that a message has to contain; empty if the query has none. The last may be a prefix."""
     words = words_in(query)
     needles = [needle for word in words[:-1] for needle in _needles_of_word(word, is_last=False)]
     if words:
@@ -63,7 +63,7 @@ def matches(needles: Sequence[Needle], text: str) -> bool:
         return False
     words = set(message_words(text))
     return all(
-        any(word.startswith(needle.word) for word in words) if needle.is_beginning else needle.word in words
+        any(word.startswith(needle.word) for word in words) if needle.is_prefix else needle.word in words
         for needle in needles
     )
 

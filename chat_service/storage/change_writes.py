@@ -1,4 +1,4 @@
-"""The writes to the log's projections that changes of messages cause. No input or output."""
+"""The writes to the log's projections that changes of messages cause. Does no I/O."""
 
 from collections.abc import Sequence
 
@@ -119,7 +119,8 @@ class _MessageWrite:
     def update(self) -> UpdateOne:
         """Return the update, which changes nothing if a later change has been written already.
 
-        The condition is in the update, not in the filter, of which SecantusDB would make a scan: no index has `shown`.
+        The condition is part of the update. In the filter it would make SecantusDB scan the collection, because no
+        index contains `shown`.
         """
         is_later = {"$gte": [{"$ifNull": ["$shown", 0]}, self._rev]}
         fields = {**self._set, "shown": self._rev}

@@ -64,13 +64,13 @@ def to_message(document: Document) -> Message:
     )
     if not ("shown" in document or _HAVE_EXTRAS & document.keys()):
         return message
-    answered = document.get("replyTo")
+    replied_to = document.get("replyTo")
     return msgspec.structs.replace(
         message,
         extras=_extras_of(document),
         preview=None
-        if answered is None
-        else ReplyPreview(message_id=answered["messageId"], user_id=answered["userId"], message=""),
+        if replied_to is None
+        else ReplyPreview(message_id=replied_to["messageId"], user_id=replied_to["userId"], message=""),
         reactions=tuple(msgspec.convert(item, ReactionCount) for item in document.get("reactions", ())),
         edited_at_ms=document.get("editedAtMs"),
         edit_rev=document.get("editRev", 0),

@@ -99,12 +99,12 @@ class MessageStore:
     # Reading --------------------------------------------------------------------------------------------------------
 
     async def messages(self, message_ids: Collection[str]) -> dict[str, Message]:
-        """Return the messages with these ids, by id, with the current texts of the messages that they answer."""
+        """Return the messages with these ids, by id, with the current texts of the messages that they reply to."""
         found = await self.by_id(message_ids)
         return {message.id: message for message in await self.with_previews(list(found.values()))}
 
     async def with_previews(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the messages with the current texts of the messages that they answer."""
+        """Return the messages with the current texts of the messages that they reply to."""
         wanted = {message.preview.message_id for message in messages if message.preview is not None}
         if not wanted:
             return list(messages)
@@ -116,7 +116,7 @@ class MessageStore:
         return [as_current(entry, now) for entry in entries]
 
     async def named_in(self, entries: Iterable[LogEntry]) -> dict[str, Message]:
-        """Return the current state, by id, of the messages that entries change or answer."""
+        """Return the current state, by id, of the messages that entries change or reply to."""
         entries = list(entries)
         wanted = {entry.change.message_id for entry in entries if entry.change is not None}
         wanted |= {
@@ -127,7 +127,7 @@ class MessageStore:
         return await self.by_id(wanted) if wanted else {}
 
     async def by_id(self, message_ids: Collection[str]) -> dict[str, Message]:
-        """Return the messages with these ids, by id, without the texts of those that they answer."""
+        """Return the messages with these ids, by id, without the texts of those that they reply to."""
         in_log = await find_among(self._log, message_ids)
         found = {document["_id"]: to_message(document) for document in in_log if "seq" in document}
         missing = set(message_ids) - found.keys()
@@ -211,9 +211,9 @@ class MessageStore:
             await self._erase(message_id)
 
     async def _erase(self, message_id: str) -> None:
-        """Erase what entries of a message's log still tell of it: texts, mentions and reactions. Idempotent.
+        """Erase the texts, mentions and reactions that the log entries about a message still hold. Idempotent.
 
-        The entries stay readable, and the last one, the deletion, keeps that it is one.
+        The entries stay readable, and the last one still records the deletion.
         """
         with translated():
             await self._reactions.delete_many({"messageId": message_id})

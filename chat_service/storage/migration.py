@@ -110,7 +110,10 @@ class Migration:
     # Old processes --------------------------------------------------------------------------------------------------
 
     async def _wait_for_old_replicas(self) -> None:
-        """Wait until no old lease was renewed for longer than it lasts. Released leases are gone at once."""
+        """Wait until no old replica has renewed its lease for longer than a lease lasts.
+
+        A released lease is removed at once.
+        """
         before = await self._old_leases()
         while before:
             await asyncio.sleep(LEASE_WATCH_S)
@@ -181,7 +184,7 @@ class Migration:
         await _write(self._members, writes)
 
     async def _copy_rooms(self, found: Sequence[Document]) -> None:
-        """Copy rooms after the read marks that their last messages imply."""
+        """Write the read marks that the rooms' last messages imply, then copy the rooms."""
         for some in chunks(found, ROOMS_AT_ONCE):
             caught_up = await asyncio.gather(*map(self._catch_up, some))
             marks = [mark for _, senders in caught_up for mark in senders.items()]
@@ -190,9 +193,10 @@ class Migration:
             await _write(self._records, [_insertion(room.id, from_room(room)) for room, _ in caught_up])
 
     async def _catch_up(self, document: Document) -> tuple[Room, dict[tuple[str, str], int]]:
-        """Return a room after all its messages and members, and the read marks of senders that its record lacks.
+        """Return a room brought up to date with all its messages and members.
 
-        0.2 writes records after the messages: those of a killed process are outdated.
+        Return also the read marks that the messages beyond its record imply. 0.2 wrote a record after its messages, so
+        the records of a killed process are outdated.
         """
         room = to_old_room(document)
         marks: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""Reads whose results serve again for a moment."""
+"""Reads whose results are reused for a second."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,7 +21,7 @@ class RecentRead(Generic[K, V]):
         self._found: OrderedDict[K, tuple[int, V | None]] = OrderedDict()  # oldest first; None: absent
 
     async def get(self, keys: Collection[K], *, is_fresh: bool = True) -> Mapping[K, V]:
-        """Return the values of the keys that have one; those not `is_fresh` may be a second old.
+        """Return the values of the keys that have one. With `is_fresh=False` they may be a second old.
 
         Raises the errors of the read.
         """

@@ -17,7 +17,7 @@ from chat_service.rooms.room import Member, Room
 
 DELAY_MS = 5_000
 MARKED_FOR_MS = 30_000  # a record marked as active within this time need not be marked again
-BEHIND_MAX_MS = 60_000  # a record active before that is complete: longer than MARKED_FOR_MS + DELAY_MS
+BEHIND_MAX_MS = 60_000  # a record last active longer ago is complete; must exceed MARKED_FOR_MS + DELAY_MS
 ROOMS_MAX = 200
 
 
@@ -60,8 +60,8 @@ class WriteBehind:
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
         """Take stored entries, except those of a room in which one of them has effects.
 
-        The record of that room is written whole. If the newest message were written here before it, the stored `rev`
-        would already include that of the effects, but not the effects. The whole record would then be refused.
+        The record of that room is written whole. If the newest message were written here before it, the record would
+        carry the rev of the effects without the effects, and the whole record would then be refused as outdated.
         """
         entries = list(entries)
         whole = {entry.room_id for entry in entries if entry.has_effects}

@@ -31,7 +31,7 @@ def claim_directory(directory: Path) -> int:
         holder = os.read(descriptor, 20).decode(errors="replace").strip()
         os.close(descriptor)
         raise CannotClaim(
-            f"it runs already, as process {holder}: stop it with Ctrl-C there or `kill {holder}`"
+            f"already running as process {holder}: stop it with Ctrl-C in its terminal, or with `kill {holder}`"
         ) from error
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())

@@ -3,8 +3,8 @@
 Every child inherits its run's mark in the environment. The mark is read from /proc, so no list of process ids is kept
 and a recycled id cannot be mistaken for a child.
 
-Run as a program, this is the guard: it waits for the end of its standard input, which its owner's death causes even
-under SIGKILL, and then kills all processes that the owner left running.
+Run as a program, this is the guard: it waits for the end of its standard input, which comes when its owner dies, even
+by SIGKILL, and then kills all processes that the owner left running.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ from deploy.local.settings import PROJECT, LocalSettings
 _SERVER_STOP_TIMEOUT_S = 20.0
 _DRAIN_TIMEOUT_S = 25.0
 _STOP_MARGIN_S = 5.0
-# An arena of the allocator for each thread of the database driver keeps what the largest reads needed: 300 MB in
+# With one malloc arena per thread of the database driver, each arena keeps what its largest reads needed: 300 MB in
 # chat_service after 300 pages of 6 MB, 110 MB with two arenas. The container image sets the same.
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
 

@@ -1,6 +1,6 @@
 """Print the exact version of every runtime dependency: the content of `deploy/container/constraints.txt`.
 
-`make lock` writes the file; `make test` installs by it and checks that it is complete; the image is built from it
+`make lock` writes the file; `make test` installs with it and checks that it is complete; the image is built from it
 alone.
 """
 

@@ -34,6 +34,6 @@ def read_settings() -> CliSettings:
     """Load the settings. Raises SettingsInvalid."""
     path = Path(load(_LocalDirectory).local_dir) / RUN_FILE
     try:
-        return load(CliSettings, beneath=read_env_file(path))
+        return load(CliSettings, fallback=read_env_file(path))
     except PermissionError as error:
         raise SettingsInvalid([f"{path}: belongs to another user; set GATEWAY_URL and REALTIME_TOKEN"]) from error

@@ -37,7 +37,7 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 # The longest silence of a broken connection before it is noticed. A loss is noticed after 2.5 s without an echo, except
-# while the connection is set up: only the time-out CONNECT_TIMEOUT_S of `shared.bus.bus` ends a set-up that hangs.
+# while the connection is set up: only the time-out CONNECT_TIMEOUT_S of `kept_connection` ends a set-up that hangs.
 LOST_FOR_MS = 30_000
 
 

@@ -36,8 +36,8 @@ class TickEvents:
     async def handle(self, lines: list[Line]) -> None:
         """Apply a batch, and return once it is in the journal: the handler of `Bus.consume`.
 
-        An event with some bad ticks is dead-lettered once, with their numbers; its good ticks are applied. A duplicate
-        event has no effect.
+        An event with some bad ticks is dead-lettered with their numbers, again if it is redelivered; its good ticks are
+        applied once. A duplicate event has no effect.
         """
         self._sink.check_open()
         received_ms = self._clock_ms()

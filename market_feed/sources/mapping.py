@@ -1,6 +1,6 @@
 """Mapping of an upstream feed's JSON to ticks, configured by a TOML file. Pure.
 
-docs/market-sources.md describes the file. A path is names separated by points, with numbers for list elements:
+docs/market-sources.md describes the file. A path is names separated by dots, with numbers for list elements:
 `data.0.p`. The empty path is the frame itself.
 """
 
@@ -87,7 +87,7 @@ def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
         raise SettingsInvalid([f"{detail.field or 'the file'}: {detail.reason}"]) from error
     problems = [problem for feed in feeds for problem in _problems(feed)]
     if len({feed.name for feed in feeds}) < len(feeds):
-        problems.append("feed.name: two feeds have the same")
+        problems.append("feed.name: two feeds have the same name")
     if problems:
         raise SettingsInvalid(problems)
     return feeds
@@ -95,7 +95,7 @@ def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
 
 def _problems(feed: FeedSpec) -> Iterable[str]:
     if feed.fields.price is None and (feed.fields.bid is None or feed.fields.ask is None):
-        yield f"{feed.name}: fields.price is missing, and fields.bid or fields.ask too"
+        yield f"{feed.name}: fields.price: is missing; without it, both fields.bid and fields.ask are needed"
     for symbol in feed.symbols.values():
         if not is_symbol(symbol):
             yield f"{feed.name}: symbols: {symbol!r} is not a symbol"

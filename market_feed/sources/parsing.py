@@ -2,8 +2,8 @@
 
 A tick is refused when its price is not a finite number above zero and below 10^12, when a field has the wrong type, or
 when its time is more than a minute ahead. A time that is less far ahead comes from a fast clock and counts as now;
-otherwise the following ticks would count as late for up to a minute. A tick without a time has its event's. If that is
-more than an hour old, it is not the time of the tick, and the tick counts as now.
+otherwise the following ticks would count as late for up to a minute. A tick without a time takes the time of its event;
+if the event is more than an hour old, the tick counts as now.
 """
 
 import json

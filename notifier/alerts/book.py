@@ -44,8 +44,8 @@ class Fired(NamedTuple):
     at_ms: int
 
 
-class _Side(NamedTuple):
-    """A symbol's alerts as heaps of (price, id). Prices in `below` are negative, so that the highest is first."""
+class _Heaps(NamedTuple):
+    """A symbol's alerts as heaps of (price, id). Prices in `below` are negated, so that the highest is first."""
 
     above: list[tuple[float, str]]
     below: list[tuple[float, str]]
@@ -56,7 +56,7 @@ class AlertBook:
 
     def __init__(self) -> None:
         self._open: dict[str, AlertTerms] = {}
-        self._sides: dict[str, _Side] = {}
+        self._heaps: dict[str, _Heaps] = {}
         self._garbage = 0
 
     def __len__(self) -> int:
@@ -74,31 +74,31 @@ class AlertBook:
             return
         self._garbage += 1
         if self._garbage > len(self._open) + GARBAGE_ALLOWED:
-            self._sides.clear()
+            self._heaps.clear()
             self._garbage = 0
             for terms in self._open.values():
                 self._push(terms)
 
     def take_hits(self, tick: AppliedTick) -> list[Hit]:
         """Remove and return the alerts that a tick fires."""
-        side = self._sides.get(tick.symbol)
-        if side is None:
+        heaps = self._heaps.get(tick.symbol)
+        if heaps is None:
             return []
         hits: list[Hit] = []
-        while side.above and side.above[0][0] <= tick.price:
-            self._take(heapq.heappop(side.above)[1], tick, hits)
-        while side.below and -side.below[0][0] >= tick.price:
-            self._take(heapq.heappop(side.below)[1], tick, hits)
+        while heaps.above and heaps.above[0][0] <= tick.price:
+            self._take(heapq.heappop(heaps.above)[1], tick, hits)
+        while heaps.below and -heaps.below[0][0] >= tick.price:
+            self._take(heapq.heappop(heaps.below)[1], tick, hits)
         return hits
 
     def _push(self, terms: AlertTerms) -> None:
-        side = self._sides.get(terms.symbol)
-        if side is None:
-            side = self._sides[terms.symbol] = _Side([], [])
+        heaps = self._heaps.get(terms.symbol)
+        if heaps is None:
+            heaps = self._heaps[terms.symbol] = _Heaps([], [])
         if terms.direction is AlertDirection.ABOVE:
-            heapq.heappush(side.above, (terms.price, terms.id))
+            heapq.heappush(heaps.above, (terms.price, terms.id))
         else:
-            heapq.heappush(side.below, (-terms.price, terms.id))
+            heapq.heappush(heaps.below, (-terms.price, terms.id))
 
     def _take(self, alert_id: str, tick: AppliedTick, hits: list[Hit]) -> None:
         terms = self._open.pop(alert_id, None)

@@ -23,7 +23,7 @@ from shared.times import to_iso
 DATA_MAX_BYTES = 256 * 1024  # a socket's queue holds 1 MB: larger data would close it
 
 _SEQ = "seq"
-_OWN_OF_NOTIFICATION = frozenset({"id", _SEQ, "createdAt"})
+_SET_BY_NOTIFIER = frozenset({"id", _SEQ, "createdAt"})
 
 
 class Priority(StrEnum):
@@ -61,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A known event, with its `notice` if that goes to inboxes."""
+    """A known event, with its `notice` if the notice goes to inboxes."""
 
     key: str
     created_at_ms: int
@@ -98,7 +98,7 @@ class Addressed(msgspec.Struct, frozen=True):
         return self.notice.key
 
     def to_record(self) -> Record:
-        """Return the record of the event, with its notice if that goes to inboxes."""
+        """Return the record of the event, with its notice if the notice goes to inboxes."""
         notice = self.notice
         return Record(notice.key, notice.created_at_ms, notice if isinstance(self.audience, Users) else None)
 
@@ -153,7 +153,7 @@ def _checked_data(type_: str, data: Any) -> dict[str, Any]:
         fields = msgspec.convert(data, NotificationFields)
     except msgspec.ValidationError as error:
         raise _malformed(refusal_of(error)) from error
-    passed_through = {name: value for name, value in data.items() if name not in _OWN_OF_NOTIFICATION}
+    passed_through = {name: value for name, value in data.items() if name not in _SET_BY_NOTIFIER}
     priority = fields.priority or Priority.MEDIUM
     return passed_through | {"title": fields.title, "message": fields.message, "priority": priority.value}
 

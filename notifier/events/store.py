@@ -3,8 +3,8 @@
 A document states whether the event is `done`, and holds the notice of an event for inboxes, once for all users. It is
 kept for 7 days, with a notice for as long as inboxes refer to it.
 
-Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one. Every
-operation of notifier's stores is bounded (`shared.mongo.DOCUMENTS_MAX`). Only the `store` modules know the driver.
+Times are integers, milliseconds since 1970; only `expiresAt` is a date, because a TTL index needs one. Every operation
+of notifier's stores is bounded (`shared.mongo.DOCUMENTS_MAX`). Only the `store` modules know the driver.
 """
 
 from collections.abc import Collection, Sequence
@@ -60,7 +60,8 @@ class EventStore:
     async def erase(self, keys: Collection[str], now_ms: int) -> None:
         """Erase the texts of the notifications of these events. One that has yet to arrive counts as done.
 
-        An event may be recorded while this runs, with its text, so look again until none has one.
+        An event may be recorded, with its text, while this runs, so it looks again until there is nothing left to
+        erase.
         """
         expires_at = date(now_ms + IDEMPOTENT_FOR_DAYS * MILLISECONDS_PER_DAY)
         for _ in range(ERASURES_MAX):

@@ -32,9 +32,9 @@ CONNECTION_LOST_ERRORS = (
 
 @contextmanager
 def translate_channel_closed() -> Iterator[None]:
-    """Raise ConnectionError in place of what aiormq raises in a caller that waits while the channel closes.
+    """Raise ConnectionError in place of the exceptions that aiormq raises in a waiting caller when the channel closes.
 
-    aiormq raises a bare Exception, or CancelledError in a task that nobody cancelled.
+    It raises a bare Exception, or CancelledError in a task that nobody cancelled.
     """
     try:
         yield
@@ -52,9 +52,9 @@ def translate_channel_closed() -> Iterator[None]:
 async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> bool:
     """Return whether the broker has no such queue; False if it does not answer in time.
 
-    The broker returns a mandatory message of one byte if the queue is gone; in an existing queue it expires at once. A
-    passive declaration would close the channel, and waits for a minute while a node of the cluster is frozen. The
-    channel needs publisher confirms. Raises one of CONNECTION_LOST_ERRORS.
+    Publishes a mandatory message of one byte with TTL 0. The broker returns it if the queue is gone; otherwise the
+    queue's consumer ignores it, or it expires. A passive declaration would close the channel, and waits for a minute
+    while a node of the cluster is frozen. The channel needs publisher confirms. Raises one of CONNECTION_LOST_ERRORS.
     """
     message = aio_pika.Message(PROBE, expiration=0, message_id=queue)
     try:

@@ -26,7 +26,7 @@ def follow_broadcasts(bus: QueueMaker, on_broadcast: Callable[[Broadcast], None]
         try:
             broadcast = decode_broadcast(body)
         except Malformed as error:
-            log.error("bad_beat", reason=str(error))
+            log.error("bad_broadcast", reason=str(error))
         else:
             on_broadcast(broadcast)
 

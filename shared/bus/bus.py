@@ -39,7 +39,7 @@ from shared.bus.topology import (
     shard_key,
     shard_of,
 )
-from shared.commands.command import Reply, ServiceRequest, request_id_of, request_ids_of
+from shared.commands.command import Reply, ServiceRequest, command_ids_of, request_id_of
 from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
@@ -49,12 +49,6 @@ from shared.waiting import until_next
 log = logs.get(__name__)
 
 R = TypeVar("R")
-BACKOFF_FIRST_S = 0.1
-BACKOFF_MAX_S = 1.0
-CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
-ECHO_INTERVAL_S = 0.5
-ECHO_TIMEOUT_S = 2.5
-STOOD_STILL_S = 1.0  # a process that was frozen for that long distrusts its connection
 DEADLINE_SWEEP_S = 0.25
 IDLE_SWEEP_S = 0.5  # while no request is unanswered; deadlines are seconds away
 MEASURE_INTERVAL_S = 5.0
@@ -131,7 +125,7 @@ class Bus:
         await self._connection.wait_connected()
 
     def drop_connection(self, reason: str) -> None:
-        """Replace the connection, on which this process can no longer rely, in any state."""
+        """Replace the connection, because this process can no longer rely on it. Does nothing while disconnected."""
         self._connection.drop(reason)
 
     async def _measure(self) -> None:
@@ -203,8 +197,8 @@ class Bus:
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
         await self._sender.publish_confirmed("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
-        whose = request_ids_of([body])
-        log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), request_ids=whose)
+        ids = command_ids_of([body])
+        log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), command_ids=ids)
 
     # Request and reply ----------------------------------------------------------------------------------------------
 

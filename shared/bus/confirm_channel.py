@@ -1,8 +1,9 @@
 """The channel for confirmed publishes, replaced when the broker refuses one.
 
 A channel looks up the leader of a quorum queue at its first publish to it, and keeps that server for life. If the
-leader's node is just dying, RabbitMQ 3.10 refuses (basic.nack) everything the channel publishes to the queue until the
-node is back, although the other nodes have elected a new leader within milliseconds. A new channel finds that one.
+leader's node is dying at that moment, RabbitMQ 3.10 refuses (basic.nack) everything the channel publishes to the queue
+until the node is back, although the other nodes have elected a new leader within milliseconds. A new channel finds that
+one.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""The consumer of one queue: batches of lines to a handler, and their settlement. The only place of the ack policy.
+"""The consumer of one queue: batches of lines to a handler, and their settlement.
+
+The ack policy is implemented only here:
 
     handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
     handler raises Unavailable             → retried with backoff without a limit: every line would fail;
@@ -18,7 +20,7 @@ from typing import Protocol
 
 from shared.backoff import Backoff
 from shared.bus.topology import queue_label
-from shared.commands.command import asked_at_ms, request_ids_of
+from shared.commands.command import asked_at_ms, command_ids_of
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics
 from shared.times import now_ms
@@ -266,7 +268,7 @@ class Consumer:
 
 
 def _log_ids(lines: list[Line]) -> dict[str, object]:
-    return {"lines": len(lines), "request_ids": request_ids_of(line.body for line in lines)}
+    return {"lines": len(lines), "command_ids": command_ids_of(line.body for line in lines)}
 
 
 def _mark_redelivered(lines: list[Line]) -> None:

@@ -118,7 +118,11 @@ class DeliveryTap(asyncio.Protocol):
         self._passed_at_s = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
-        """Split the input. The library drops a connection without input, so it gets a heartbeat."""
+        """Split the input.
+
+        The library drops a connection on which it receives nothing, so while only tapped bodies arrive the tap passes
+        it a heartbeat frame.
+        """
         others, bodies = self.splitter.feed(data)
         if others:
             self._passed_at_s = time.monotonic()
@@ -150,7 +154,7 @@ class DeliveryTap(asyncio.Protocol):
 
 
 class TappedTransports(TransportFactory):
-    """Opens the connections of aiormq, by its own factories, with a tap. `tap` is that of the newest one."""
+    """Opens connections with aiormq's own factories and puts a DeliveryTap on each; `tap` is the newest one."""
 
     def __init__(self) -> None:
         self.tap: DeliveryTap

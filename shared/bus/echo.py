@@ -13,7 +13,7 @@ from shared.waiting import until_next
 
 INTERVAL_S = 0.5
 TIMEOUT_S = 2.5
-STOOD_STILL_S = 1.0  # a process that was frozen for that long distrusts its connection
+STOOD_STILL_S = 1.0  # lateness from here on counts as silence: the process itself stood still
 
 
 class Echo:
@@ -49,7 +49,7 @@ class Echo:
     async def until_next(self) -> None:
         """Wait until the next line is due.
 
-        The time by which an overloaded loop is late does not count: it says nothing about the broker.
+        Lateness of the event loop below 1 s does not count: it says nothing about the broker. A longer stall does.
         """
         late_s = await until_next(INTERVAL_S)
         if late_s < STOOD_STILL_S:

@@ -88,7 +88,7 @@ def event_key_of(source: str, event_id: str) -> str:
 def short_event_key(source: str, event_id: str) -> bytes:
     """Return 8 bytes that identify an event. The market journal keeps many thousands of them in one document.
 
-    Escaping keeps NUL out of the source, so NUL can only be the separator.
+    Escaping keeps NUL out of the source, so the first NUL is the separator.
     """
     escaped = source.replace("\1", "\1\1").replace("\0", "\1\2")
     return hashlib.blake2b(f"{escaped}\0{event_id}".encode(), digest_size=SHORT_KEY_BYTES).digest()

@@ -1,7 +1,7 @@
 """One process's connection to RabbitMQ, replaced for ever when it is lost.
 
-At each connection it restores queues, bindings and consumers, and then runs the `on_connected` hooks, since only they
-know the missed items:
+At each connection it restores queues, bindings and consumers, and then runs the `on_connected` hooks, which recover
+what their owners missed:
 
     connect -> exchanges, durable queues -> private queues -> echo -> `link` is set -> consumers -> on_connected
     lost    -> `link` is None -> consumers forget their deliveries -> on_disconnected -> close -> connect
@@ -68,7 +68,7 @@ class KeptConnection:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
 
     def drop(self, reason: str) -> None:
-        """Replace the connection, on which this process can no longer rely, in any state."""
+        """Replace the connection, because this process can no longer rely on it. Does nothing while disconnected."""
         if self.link is not None:
             log.warning("broker_connection_dropped", reason=reason)
             self.link.closed.set()

@@ -1,7 +1,7 @@
 """Sends lines with confirms: gathers them by destination, publishes their bodies, and reports each body's confirm.
 
-Health is per destination. One that confirms nothing for 2 s (its queue is full, or its node is frozen) refuses further
-lines; the others go on.
+Health is per destination. A destination for which the broker confirms nothing for 2 s (its queue is full, or its node
+is frozen) refuses further lines; the others go on.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ _reply_decoder = msgspec.json.Decoder(Reply)
 
 
 class PendingRequests:
-    """All unanswered service requests of a process. Bound: their deadlines."""
+    """All unanswered service requests of a process. Each is dropped at its deadline."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, PendingReply] = {}
@@ -62,7 +62,7 @@ class PendingRequests:
         self.fail(list(self._waiting), reason)
 
     def fail(self, command_ids: Iterable[str], reason: str) -> None:
-        """Fail those of these requests that are still unanswered."""
+        """Fail the requests with these ids that are still unanswered."""
         failed: list[str] = []
         for command_id in command_ids:
             pending = self._waiting.pop(command_id, None)

@@ -64,8 +64,8 @@ _POISON: Arguments = {
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD,
 }
-# Every durable queue is a quorum queue: a classic queue is on one node of a cluster, and unavailable while that node
-# is.
+# Every durable queue is a quorum queue: a classic queue lives on one node of a cluster, and is unavailable while that
+# node is down.
 _REPLICATED: Arguments = {"x-queue-type": "quorum"}
 _QUORUM: Arguments = {**_REPLICATED, **_POISON}
 _SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
@@ -115,6 +115,6 @@ def queues() -> Iterator[QueueSpec]:
 
 
 def queue_label(name: str) -> str:
-    """Return a queue's metrics label: its name, or such as `rates.*` for a queue named after a process."""
+    """Return a queue's metrics label: its name, or its prefix and `.*` (`rates.*`) if it is named after a process."""
     own, of_process, _ = name.partition(".node_")
     return f"{own}.*" if of_process else name

@@ -26,7 +26,8 @@ class RoomCommand(BusRequest, frozen=True, kw_only=True):
 class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
     """Store a message and deliver it. Reply: `Sent`. The caller creates `message_id`.
 
-    With a `refusal`, which the gateway has found, only a repeat of a stored message is answered otherwise.
+    With a `refusal` (the gateway found unknown symbols, or could not look them up) nothing is stored: the reply is a
+    refusal, or the stored message if this repeats one.
     """
 
     message_id: str
@@ -51,7 +52,7 @@ class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
 
 
 class EditMessage(RoomCommand, frozen=True, kw_only=True, tag="edit"):
-    """Change the text of the caller's message; None keeps its mentions. Reply: `Changed`."""
+    """Change the text of the caller's message, and its mentions unless `mentions` is None. Reply: `Changed`."""
 
     message_id: str
     message: str
@@ -59,7 +60,11 @@ class EditMessage(RoomCommand, frozen=True, kw_only=True, tag="edit"):
 
 
 class DeleteMessage(RoomCommand, frozen=True, kw_only=True, tag="message.delete"):
-    """Replace a message by a tombstone. Requires its author or somebody above them. Reply: `Changed`."""
+    """Replace a message by a tombstone. Reply: `Changed`.
+
+    The caller must be its author, or a moderator, creator or admin who ranks above the author; in a direct room, only
+    the author may.
+    """
 
     message_id: str
 
@@ -73,7 +78,10 @@ class React(RoomCommand, frozen=True, kw_only=True, tag="react"):
 
 
 class PinMessage(RoomCommand, frozen=True, kw_only=True, tag="pin"):
-    """Pin a message, or unpin it. Requires a moderator or somebody above. Idempotent. Reply: `Changed`."""
+    """Pin a message, or unpin it. Idempotent. Reply: `Changed`.
+
+    The caller must be a moderator, the creator or an admin; in a direct room, either user may.
+    """
 
     message_id: str
     is_removal: bool = False
@@ -109,7 +117,10 @@ class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
 
 
 class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
-    """Add a member, or give one another `role`. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
+    """Make a user a member, with `role` if given, or change a member's role to it. Idempotent. Reply: `MemberView`.
+
+    The caller must be the creator or an admin.
+    """
 
     user_id: str
     role: MemberRole | None = None
@@ -165,7 +176,9 @@ AnyRoomCommand = (
 
 
 class RoomHead(WireStruct, frozen=True, kw_only=True):
-    """The head of a room's log: its last entry `rev` and last message `seq`, after which a subscriber listens.
+    """The head of a room: `rev` is the last entry of its log, and `seq` its last message.
+
+    A subscriber receives the entries and messages that follow them.
 
     `changed_rev` is the last entry that changed an earlier message: history read before it is outdated.
     `is_direct` rooms deliver to the sockets of their two users without a subscription.

@@ -202,7 +202,9 @@ AnyChatRequest = (
 
 
 class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The deliveries of an entry: its client frame, empty if it has none, and its control kinds.
+    """The deliveries of an entry: its client frame, empty if it has none, and its control deliveries.
+
+    `controls` are pairs of kind and JSON data.
 
     `joined`: the `member:joined` frames of users whom a message or a reaction made members. They precede `frame`.
     """
@@ -300,8 +302,9 @@ class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.re
 
     A batch has at most 500 users; an empty one renews the lease. With `begins_lease`, `node_id` names a new lease,
     which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
-    again, batch by batch. `isFull` is the older name, kept on the wire: with it, gateways up to 0.3 list all their
-    users. With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
+    again, batch by batch. `isFull` is the older name, kept on the wire: with it, gateways of unreleased builds after
+    0.2 list all their users. With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect
+    elsewhere.
     Reply: `PresenceReported`.
     """
 

@@ -39,7 +39,7 @@ class Caller(WireStruct, frozen=True, kw_only=True):
     issued_at_ms: int = 0
 
     @property
-    def is_exempt_from_rates(self) -> bool:
+    def pays_only_message_rate(self) -> bool:
         """Return whether the caller is exempt from all rates except the message rate."""
         return self.is_admin or self.is_service
 
@@ -136,8 +136,11 @@ def asked_at_ms(line: bytes) -> int | None:
     return None if head is None else made_at_ms(head[1].decode())
 
 
-def request_ids_of(lines: Iterable[bytes]) -> list[str]:
-    """Return the request ids of the first ten commands, without decoding; other lines are skipped."""
+def command_ids_of(lines: Iterable[bytes]) -> list[str]:
+    """Return the ids of the first ten commands, read without decoding; other lines are skipped.
+
+    The id of a REST call is not among them.
+    """
     heads = (_HEAD.match(line) for line in lines)
     return [head[1].decode() for head in islice((head for head in heads if head is not None), 10)]
 

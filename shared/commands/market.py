@@ -102,9 +102,10 @@ class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AppliedTicks(WireStruct, frozen=True, kw_only=True):
-    """A line of the queue `notifier.ticks`: every tick, in order, without gaps.
+    """A line of the queue `notifier.ticks`: ticks in order.
 
-    After a fault some ticks are repeated with the same seqs. A late tick has an older time than the one before it.
+    Ticks are missing only after a long outage, when the announcer or the queue had to drop its oldest. After a fault
+    some ticks are repeated with the same seqs. A late tick has an older time than the one before it.
     """
 
     ticks: list[AppliedTick]

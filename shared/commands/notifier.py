@@ -14,7 +14,8 @@ from shared.commands.command import (
 from shared.protocol.validation import Symbol, Time
 from shared.protocol.wire_struct import WireStruct
 
-# Reserved for an inbox's missed items until their size is known. Internal services fill inboxes; few miss up to 8 MB.
+# Reserved for an inbox's missed items until their size is known. Only internal services fill inboxes, so few clients
+# miss anything near the 8 MB of a replay.
 MISSED_BYTES = 512 * 1024
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
@@ -34,7 +35,8 @@ class OpenInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.open"):
 class InboxHead(WireStruct, frozen=True, kw_only=True):
     """The head of an inbox. `frames[i]` has seq `first + i`.
 
-    `recovered` is False, and `frames` empty, when more than 1,000 entries were missed or some of them have expired.
+    `recovered` is False, and `frames` empty, when more than 1,000 entries or 8 MB were missed, some have expired, or
+    `since` is beyond the head.
     """
 
     seq: int

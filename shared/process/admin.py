@@ -79,5 +79,5 @@ async def _answer(check: Readiness) -> str | None:
 
 
 async def not_started_yet() -> str:
-    """Return the reason of a starting process. The composition root removes this check once it has started."""
+    """Return why a starting process is not ready. The composition root removes this check once it has started."""
     return "waiting for broker, database or notifier"

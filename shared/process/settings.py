@@ -61,7 +61,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     mongodb_database: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "realtime"
 
     def problems(self) -> list[str]:
-        """Return also an invalid database URL."""
+        """Return the base problems, and an invalid database URL."""
         return super().problems() + url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
 
 
@@ -85,8 +85,8 @@ def read_env_file(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath: Mapping[str, str] = _NOTHING) -> T:
-    """Read `settings` from the environment, or from `beneath` where the environment sets nothing.
+def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str] = _NOTHING) -> T:
+    """Read `settings` from the environment, or from `fallback` where the environment sets nothing.
 
     Raises SettingsInvalid with one line per invalid variable.
     """
@@ -94,7 +94,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath:
     problems: list[str] = []
     for field in msgspec.structs.fields(settings):
         name = field.name.upper()
-        text = environ.get(name, "").strip() or beneath.get(name, "").strip()
+        text = environ.get(name, "").strip() or fallback.get(name, "").strip()
         if not text:
             if field.required:
                 problems.append(f"{name}: is not set")

@@ -13,7 +13,7 @@ from shared.errors import Refusal
 
 _NAME = re.compile(r"^:[A-Za-z0-9_]{1,32}:\Z")
 _VARIATION_SELECTOR = "\ufe0f"
-_SEQUENCE_MAX = 40  # code points; the longest sequence has 10, and a text tag more
+_SEQUENCE_MAX = 40  # code points; the longest sequence has 10, and clients may add variation selectors
 
 
 def reaction_emoji(text: str) -> str:

@@ -59,7 +59,7 @@ class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`seq` is the inbox's last one. `recovered` is false if the missed entries are not replayed."""
+    """`seq` is the last seq of the inbox. `recovered` is false if the missed entries are not replayed."""
 
     channel: Literal["notifications"] = "notifications"
     user_id: str
@@ -123,8 +123,8 @@ class ChatMessageData(WireStruct, frozen=True, kw_only=True):
 class PriceData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
     """`change` and `changePercent` compare with the close of the previous UTC day, or the first price seen.
 
-    `volume` is that of the UTC day so far. `stale` is True once when the source falls silent, and False once when the
-    price moves again.
+    `volume` is that of the UTC day so far. `stale` is true while the price is stale, false once when the price moves
+    again, and absent otherwise.
     """
 
     symbol: str

@@ -38,7 +38,8 @@ AVATAR_MAX = 2000
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
-ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]  # an author that messages show
+# As UserId, and `deleted-user`, which messages of erased users show.
+ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]
 CommunityId = Annotated[str, msgspec.Meta(pattern=FOREIGN_ID_PATTERN)]
 Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -79,7 +80,8 @@ _SYMBOL = re.compile(SYMBOL_PATTERN)
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _NO_ID = "is not an id"
-# Nothing has a malformed id: in these fields it is answered like an unknown one, as in paths.
+# No object has a malformed id, so in these fields a malformed id is answered NOT_FOUND, like an unknown one, as in
+# paths.
 _NAMED_BY_ID = {"chatroomId": "room", "messageId": "message", "replyTo": "message", "before": "message"}
 _PLAIN_REASONS = {
     f"Expected `str` matching regex {VISIBLE_PATTERN!r}": "must not be blank",
@@ -103,7 +105,7 @@ def detail_of(error: msgspec.ValidationError) -> Detail:
 
 
 def refusal_of(error: msgspec.ValidationError) -> Refusal:
-    """Return a VALIDATION refusal with one detail, or NOT_FOUND for a text that is no id of a room or message."""
+    """Return a VALIDATION refusal with one detail, or NOT_FOUND for a malformed room or message id."""
     detail = detail_of(error)
     if detail.reason == _NO_ID and (what := _NAMED_BY_ID.get(detail.field)) is not None:
         return Refusal.not_found(what)
@@ -112,9 +114,10 @@ def refusal_of(error: msgspec.ValidationError) -> Refusal:
 
 
 def decode(body: bytes | str, decoder: "msgspec.json.Decoder[T]") -> T:
-    """Decode JSON. Raises Malformed for text that is not JSON, Refusal (VALIDATION) for a wrong field.
+    """Decode JSON. Raises Malformed for text that is not JSON, and Refusal for a wrong field.
 
-    On hostile input msgspec raises three kinds of error besides ValidationError; all are caught here.
+    The code is VALIDATION, or NOT_FOUND for a malformed room or message id. On hostile input msgspec raises three kinds
+    of error besides ValidationError; all are caught here.
     """
     try:
         return decoder.decode(body)

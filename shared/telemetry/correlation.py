@@ -1,7 +1,8 @@
 """The request id of a log line: one id from the gateway through the broker to the worker and back.
 
-A command has its own id (that of a message is the message's). A command of a REST call carries the call's id too, which
-is the `X-Request-Id` of the answer. `shared.telemetry.logs` adds the id to every line that is logged within `request`.
+A command has its own id (the command that sends a message has the message's id). A command of a REST call carries the
+call's id too, which is the `X-Request-Id` of the answer. `shared.telemetry.logs` adds the id to every line that is
+logged within `request`.
 """
 
 import re

@@ -60,7 +60,10 @@ REQUEST_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 COMMAND_SECONDS = Histogram(
-    "command_seconds", "Time to answer a query; room commands excluded", ["op", "outcome"], buckets=LATENCY_BUCKETS_S
+    "command_seconds",
+    "Time to answer a query (an older name; room commands are in chat_commands and chat_commit_seconds)",
+    ["op", "outcome"],
+    buckets=LATENCY_BUCKETS_S,
 )
 
 BYTES_HELD = Gauge("bytes_held", "Bytes of reads in progress, by the budget that bounds them", ["budget"])

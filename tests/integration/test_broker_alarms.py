@@ -6,7 +6,7 @@ import aio_pika
 import pytest
 from pamqp.common import FieldTable
 
-from shared.bus import bus as bus_module
+from shared.bus import echo, kept_connection
 from shared.bus.bus import Bus
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
@@ -29,8 +29,8 @@ async def test_message_stays_in_its_queue_however_long_an_alarm_lasts(
     infrastructure: Infrastructure, amqp_url: str, monkeypatch: pytest.MonkeyPatch, resource: str
 ) -> None:
     """Each delivery that cannot be acknowledged counts; beyond its limit the broker makes the message a dead letter."""
-    monkeypatch.setattr(bus_module, "ECHO_TIMEOUT_S", SILENT_S)
-    monkeypatch.setattr(bus_module, "BACKOFF_MAX_S", 0.1)
+    monkeypatch.setattr(echo, "TIMEOUT_S", SILENT_S)
+    monkeypatch.setattr(kept_connection, "BACKOFF_MAX_S", 0.1)
     alarm, all_clear = ALARMS[resource]
     queue, sink = new_id(Prefix.EVENT), new_id(Prefix.EVENT)
     may_publish = asyncio.Event()

@@ -64,9 +64,10 @@ def test_token_uses_secret_of_running_system(system: LocalSystem) -> None:
 
 def test_second_run_is_refused_and_names_first(system: LocalSystem) -> None:
     answer = run_local("run", LOCAL_DIR=str(system.directory), GATEWAY_PORT="0")
+    pid = system.process.pid
     assert answer.returncode == 2
     assert answer.stderr.splitlines() == [
-        f"it runs already, as process {system.process.pid}: stop it with Ctrl-C there or `kill {system.process.pid}`"
+        f"already running as process {pid}: stop it with Ctrl-C in its terminal, or with `kill {pid}`"
     ]
 
 

@@ -15,7 +15,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from chat_service.partitions import owned_partitions
 from chat_service.storage import repair
-from shared.bus import amqp, bus
+from shared.bus import broker_connection, bus, echo
 from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.bus.topology import DELIVERIES, OWNER_QUEUE, shard_key, shard_of
 from shared.commands.body import decode_body
@@ -81,10 +81,11 @@ async def loss(
 ) -> AsyncIterator[Loss]:
     bound = {"x-max-length-bytes": QUEUE_MAX_BYTES}
     monkeypatch.setattr(bus, "PRIVATE_QUEUE", bound)
+    monkeypatch.setattr(echo, "PRIVATE_QUEUE", bound)
     monkeypatch.setattr(owned_partitions, "OWNER_QUEUE", OWNER_QUEUE | bound)
     monkeypatch.setattr(repair, "ANNOUNCE_WITHIN_MS", 0)  # else a claim at the start announces heads too
-    monkeypatch.setattr(bus, "ECHO_TIMEOUT_S", SILENT_S)
-    monkeypatch.setattr(amqp, "HEARTBEAT_S", round(SILENT_S))
+    monkeypatch.setattr(echo, "TIMEOUT_S", SILENT_S)
+    monkeypatch.setattr(broker_connection, "HEARTBEAT_S", round(SILENT_S))
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(lossy_broker(amqp_url))
         worker = await stack.enter_async_context(lossy_broker(amqp_url))

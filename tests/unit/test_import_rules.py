@@ -106,7 +106,9 @@ AIOHTTP = re.compile(
 DATABASE = re.compile(
     r"shared\.mongo|chat_service\.storage\.(migration|search_words|change_writes)|(.*\.)?(store|\w+_store)"
 )
-BROKER = re.compile(r"shared\.bus\.(amqp|broker_channels|broker_connection|confirm_channel|delivery_tap|liveness_queue)")
+BROKER = re.compile(
+    r"shared\.bus\.(amqp|broker_channels|broker_connection|confirm_channel|delivery_tap|liveness_queue)"
+)
 
 
 def module_name(path: Path) -> str:

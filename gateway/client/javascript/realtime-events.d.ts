@@ -225,7 +225,7 @@ export interface Notification {
   [field: string]: unknown;
 }
 
-/** `seq` is the inbox's last one. `recovered` is false if the missed entries are not replayed. */
+/** `seq` is the last seq of the inbox. `recovered` is false if the missed entries are not replayed. */
 export interface NotificationsSubscribed {
   channel: 'notifications';
   userId: string;
@@ -270,8 +270,8 @@ export interface Presence {
 /**
  * `change` and `changePercent` compare with the close of the previous UTC day, or the first price seen.
  *
- * `volume` is that of the UTC day so far. `stale` is True once when the source falls silent, and False once when the
- * price moves again.
+ * `volume` is that of the UTC day so far. `stale` is true while the price is stale, false once when the price moves
+ * again, and absent otherwise.
  */
 export interface Price {
   symbol: string;

@@ -27,7 +27,7 @@ def write(book: CandleBook, disk: Disk) -> None:
 def read_late_candles(book: CandleBook, disk: Disk) -> None:
     """Read back the candles that late ticks wait for."""
     missing = book.missing()
-    book.give_back(missing, {key: copy_of(disk[key]) for key in missing if key in disk})
+    book.apply_deferred(missing, {key: copy_of(disk[key]) for key in missing if key in disk})
 
 
 def all_candles(book: CandleBook, disk: Disk, symbols: Iterable[str]) -> Disk:

@@ -42,7 +42,7 @@ class MarketDisk:
 
 def read_late_candles(market: Market, disk: MarketDisk) -> None:
     while missing := market.book.missing():
-        market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
+        market.book.apply_deferred(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
 
 
 def commit(market: Market, disk: MarketDisk) -> None:

@@ -71,7 +71,7 @@ def test_environment_overrides_run_file(tmp_path: Path) -> None:
     path = tmp_path / "run.env"
     assert read_env_file(path) == {}
     path.write_text("GATEWAY_URL=http://here:1\nJWT_SECRET=a=b\nOTHER=x\n")
-    settings = load(CliSettings, {"GATEWAY_URL": "http://there:2"}, beneath=read_env_file(path))
+    settings = load(CliSettings, {"GATEWAY_URL": "http://there:2"}, fallback=read_env_file(path))
     assert (settings.gateway_url, settings.jwt_secret) == ("http://there:2", "a=b")
 
 

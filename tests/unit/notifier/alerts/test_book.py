@@ -108,7 +108,7 @@ def test_removed_alerts_leave_no_garbage() -> None:
         book.remove(f"a{number}")
     book.add(alert("last"))
     assert len(book) == 1
-    assert sum(len(side.above) for side in book._sides.values()) < 3_000
+    assert sum(len(heaps.above) for heaps in book._heaps.values()) < 3_000
     assert fired(book, 1e6) == {"last"}
 
 

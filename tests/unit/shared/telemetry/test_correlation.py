@@ -6,7 +6,7 @@ import pytest
 
 from shared.commands.chat import SendMessage
 from shared.commands.chat_queries import GetRoom
-from shared.commands.command import Caller, request_id_of, request_ids_of
+from shared.commands.command import Caller, command_ids_of, request_id_of
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id
 from shared.telemetry import correlation, logs
@@ -67,7 +67,7 @@ def test_absent_fields_are_not_encoded() -> None:
     assert b'"requestId":"call"' in to_json(room_query("call"))
 
 
-def test_first_ten_request_ids_are_read_without_decoding() -> None:
+def test_first_ten_command_ids_are_read_without_decoding() -> None:
     commands = [message(), *(room_query() for _ in range(20))]
     lines = [b"an event", *map(to_json, commands)]
-    assert request_ids_of(lines) == [command.id for command in commands[:10]]
+    assert command_ids_of(lines) == [command.id for command in commands[:10]]
