@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 
-from chat_service.rooms.entry_deliveries import head_deliveries
+from chat_service.rooms.entry_deliveries import head_deliveries, own_deliveries_of
 from chat_service.rooms.log import LogEntry, apply
+from chat_service.rooms.membership_deliveries import membership_deliveries
 from chat_service.rooms.room import Room
 from chat_service.storage.documents import NewerEntry
 from chat_service.storage.log_store import LogStore
@@ -17,7 +18,7 @@ from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from shared.bus.delivery import Delivery
 from shared.bus.topology import partition_of
-from shared.mongo import chunks
+from shared.mongo import DOCUMENTS_MAX, chunks
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -51,7 +52,8 @@ class Repair:
     async def run(self, partitions: Collection[int], announce: Callable[[list[Delivery]], None]) -> int:
         """Repair the recently active rooms of these partitions; return the number of outdated ones. Raises Unavailable.
 
-        `announce` receives the heads of the most recent ones, whose last entries may be stored but undelivered.
+        `announce` receives the heads of the most recent ones, whose last entries may be stored but undelivered, and the
+        lines that these entries send to single users.
         """
         now_ms = self._clock_ms()
         active = {room.id for room in await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)}
@@ -65,9 +67,22 @@ class Repair:
             for record, room in zip(before, await asyncio.gather(*repairs), strict=True):
                 repaired += room is not None and (record is None or room.rev > record.rev)
                 if room is not None and room.newest_at_ms > now_ms - ANNOUNCE_WITHIN_MS:
-                    announce(head_deliveries(room.id, room.rev, room.newest_at_ms, room.direct))
+                    announce(await self._announcements(room, now_ms - ANNOUNCE_WITHIN_MS))
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired
+
+    async def _announcements(self, room: Room, since_ms: int) -> list[Delivery]:
+        """Return the head of a room, after the lines to users whom entries since then invited, removed or let in.
+
+        The killed owner may have sent none of them. Gateways drop repeats by room and rev.
+        """
+        lines: list[Delivery] = []
+        if room.direct is None and room.changed_at_ms > since_ms:
+            recent = await self._log.times_since(room.id, max(room.rev - DOCUMENTS_MAX, 0), since_ms)
+            entries = await self._log.between(room.id, recent[0][0] - 1, room.rev) if recent else []
+            for entry in entries:
+                lines += own_deliveries_of(entry, sent_again=True) + membership_deliveries(entry, None)
+        return lines + head_deliveries(room.id, room.rev, room.newest_at_ms, room.direct)
 
     async def _repair_room(self, room_id: str, room: Room | None) -> Room | None:
         """Return the room after all entries; None if it has none, because its creation failed."""

@@ -18,7 +18,7 @@ from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.storage import group_commit, log_store, repair
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
-from shared.bus.delivery import Delivery, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.topology import PARTITIONS
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
@@ -114,6 +114,26 @@ async def test_deletions_in_a_quiet_room_are_completed_without_their_owner_and_g
     await repairing.run(range(PARTITIONS), sent.extend)
     assert [message.text for message in (await world.messages.by_id(erased)).values()] == [""] * len(erased)
     assert bool(erased) == any(delivery.channel == room_channel(room_id) for delivery in sent)
+    await world.end()
+
+
+@pytest.mark.parametrize("step", (3, 6, 9))
+async def test_invitation_reaches_its_user_without_its_owner_and_gateway(ways: TwoWays, step: int) -> None:
+    """Whether the killed owner had written the records or not."""
+    world = ChatWorld(ways.direct)
+    owner = world.route = await world.claim()
+    await world.take(Turn(CREATE_BOTH))
+    owner.fuse.left, owner.fuse.dies = step, True
+    world.send(world.body(Act("add", PRIVATE, "cat")), owner)
+    await asyncio.wait([owner.running], timeout=WAIT_S)
+    sent: list[Delivery] = []
+    repairing = repair.Repair(
+        world.store, world.messages, world.room_log, PositionStore(ways.direct).touched_since, lambda: world.now_ms
+    )
+    await repairing.run(range(PARTITIONS), sent.extend)
+    to_cat = [delivery for delivery in sent if delivery.channel == user_channel("cat")]
+    assert [delivery.kind for delivery in to_cat] == [DeliveryKind.UNORDERED, DeliveryKind.CONTROL]
+    assert b"member:invited" in to_cat[0].frame
     await world.end()
 
 
