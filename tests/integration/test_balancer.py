@@ -1,11 +1,13 @@
 """HAProxy, configured as it is deployed, in front of real gateway processes."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -24,6 +26,12 @@ pytestmark = needs_haproxy
 NOTICED_WITHIN_S = 30.0  # 2 to 4 s on a machine with nothing else to do
 DRAIN_TIMEOUT_S = 6.0
 PER_ADDRESS = 2
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 SWITCHING_PROTOCOLS, TOO_MANY_REQUESTS = 101, 429
 TRUSTING = {"TRUSTED_PROXIES": "127.0.0.1/32", "MAX_CONNECTIONS_PER_IP": str(PER_ADDRESS)}
 
@@ -192,3 +200,27 @@ async def knock(sockets: AsyncExitStack, url: str, address: str, forwarded: str 
     except aiohttp.WSServerHandshakeError as refused:
         return refused.status
     return SWITCHING_PROTOCOLS
+
+
+@pytest.mark.parametrize("headers", [{}, UPGRADE], ids=["call", "upgrade"])
+async def test_missing_gateways_are_answered_in_the_envelope(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with aiohttp.ClientSession() as http:
+        with Balancer(tmp_path) as balancer:
+            async with http.get(f"{balancer.url}/v1/live", headers=headers) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "1")
+                assert response.content_type == "application/json"
+                assert await response.json() == {
+                    "success": False,
+                    "status": 503,
+                    "error": {"code": "UNAVAILABLE", "message": "no gateway is ready", "retryAfterMs": 1000},
+                }
+
+
+async def test_invalid_http_is_answered_in_the_envelope(tmp_path: Path) -> None:
+    with Balancer(tmp_path) as balancer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(balancer.url).port)
+        writer.write(b"GET nowhere at all HTTP/1.1\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"] == {"code": "VALIDATION", "message": "the request is not valid HTTP"}

@@ -8,7 +8,7 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo.errors import AutoReconnect, NetworkTimeout, NotPrimaryError, WriteConcernError
 
-from shared.mongo import Document
+from shared.mongo import HEARTBEAT_MS, Document
 from tests.support.database_proxy import (
     EMPTY_BATCH,
     AnswerInstead,
@@ -40,7 +40,11 @@ async def proxy(mongodb_uri: str) -> AsyncIterator[DatabaseProxy]:
 async def items(proxy: DatabaseProxy, database_name: str) -> AsyncIterator[Items]:
     """Yield a collection behind the proxy; the driver repeats nothing by itself."""
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-        proxy.uri, retryWrites=False, retryReads=False, socketTimeoutMS=round(TIMEOUT_S * 1000)
+        proxy.uri,
+        retryWrites=False,
+        retryReads=False,
+        socketTimeoutMS=round(TIMEOUT_S * 1000),
+        heartbeatFrequencyMS=HEARTBEAT_MS,
     )
     await client.admin.command("ping")
     yield client[database_name]["items"]
