@@ -15,6 +15,7 @@ from chat_service.people.notify_rules import NotificationKind, may_be_notified
 from chat_service.rooms.mention_marks import ROOM, MentionMark, marks_of, with_marks
 from chat_service.rooms.room import Member, Room
 from chat_service.storage.change_writes import bucket_key, bucket_of
+from chat_service.storage.documents import NewerDocument
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore, LogTail
 from chat_service.storage.message_store import MessageStore
@@ -22,6 +23,9 @@ from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import catch_up, may_be_behind
 from shared.commands.activity import RoomUnread
 from shared.mongo import chunks
+from shared.telemetry import logs
+
+log = logs.get(__name__)
 
 TAILS_AT_ONCE = 50
 Pair = tuple[str, str]  # room id, user id
@@ -94,9 +98,16 @@ class UnreadReader:
         recent = [room for room in rooms.values() if may_be_behind(room, now_ms)]
         tails: dict[str, LogTail] = {}
         for some in chunks(recent, TAILS_AT_ONCE):
-            read = await asyncio.gather(*(self._log.tail(room.id, room.rev) for room in some))
+            read = await asyncio.gather(*map(self._tail_of, some))
             tails |= {room.id: tail for room, tail in zip(some, read, strict=True)}
         return {room_id: _head(room, tails.get(room_id, NOTHING)) for room_id, room in rooms.items()}
+
+    async def _tail_of(self, room: Room) -> LogTail:
+        try:
+            return await self._log.tail(room.id, room.rev)
+        except NewerDocument as error:  # the others share this read
+            log.error("room_not_readable", room_id=room.id, reason=str(error))
+            return NOTHING
 
 
 def _head(room: Room, tail: LogTail) -> CurrentRoom:

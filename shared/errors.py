@@ -9,7 +9,7 @@ RealtimeError
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
 Five subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
-`chat_service.storage.documents.NewerEntry`, `shared.protocol.client_frames.FrameRefused`,
+`chat_service.storage.documents.NewerDocument`, `shared.protocol.client_frames.FrameRefused`,
 `gateway.admission.refused.Refused` and `gateway.live.frame_reader.ProtocolViolation`.
 """
 

@@ -18,7 +18,7 @@ from chat_service.follower.consumer import EntryConsumer, RoomBatch
 from chat_service.follower.consumer_queue import ConsumerQueue
 from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
-from chat_service.storage.documents import NewerEntry
+from chat_service.storage.documents import NewerDocument
 from shared.backoff import Backoff
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -145,7 +145,7 @@ class ConsumerFeed:
         for span in spans:
             try:
                 entries = await self._entries_of(span)
-            except NewerEntry as error:
+            except NewerDocument as error:
                 log.error("room_not_readable", consumer=self.name, room_id=span.room_id, reason=str(error))
                 self._retry_at_ms[span.room_id] = self._clock_ms() + RETRY_MS
                 stopped[span.room_id] = span.after

@@ -14,7 +14,7 @@ from chat_service.partitions.settlement import ChargeOutcome, outcome_of
 from chat_service.rooms.decision import Answer
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import BodyAnswered, BodyHead
-from shared.commands.chat import Changed, DeleteMessage, EditMessage, Sent
+from shared.commands.chat import DeleteMessage, EditMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import Refusal
@@ -46,7 +46,7 @@ class BodyAnswers:
         queues: list[str] = []
         answered: list[Answered] = []
         position = 0
-        erases = False
+        erased: set[str] = set()
         for body in batch:
             own = outcome.answers[position : position + len(body.jobs)]
             position += len(body.jobs)
@@ -55,15 +55,16 @@ class BodyAnswers:
             )
             for job, answer in zip(body.jobs, own, strict=True):
                 _count(job, answer)
-                erases |= isinstance(job.command, DeleteMessage | EditMessage) and isinstance(answer, Changed)
+                if isinstance(job.command, DeleteMessage | EditMessage) and not isinstance(answer, Refusal):
+                    erased.add(job.command.message_id)
                 if job.verdict is not None:
                     answered.append((job.command, job.verdict, _charge_outcome(job, answer)))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._deliveries_of(body.head, replies)
         self._limits.settle(answered)  # before the answers, so that a refund precedes the caller's next command
         self._outlet.send_deliveries(deliveries, queues)
-        if erases:  # the answer to a resent body may hold the text
-            self._dedup.forget_answers()
+        if erased:
+            self._dedup.forget_answers(erased)
 
     def send_moved(self, bodies: Collection[Body]) -> None:
         """Answer "moved": another process owns the partition now."""

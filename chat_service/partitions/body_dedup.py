@@ -10,6 +10,7 @@ after a newer body. For each gateway it keeps the highest number and the whole a
     higher           → decided
 """
 
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -66,8 +67,9 @@ class BodyDedup:
         """Return the answer to a body that is ANSWERED."""
         return self._last[head.gateway].answer or ()
 
-    def forget_answers(self) -> None:
-        """Forget the answers: one may hold the text of a message that is deleted now."""
+    def forget_answers(self, message_ids: Collection[str]) -> None:
+        """Forget the answers that name one of these messages: they may hold a text that is erased now."""
+        wanted = [id_.encode() for id_ in message_ids]
         for gateway, last in self._last.items():
-            if last.answer is not None:
+            if last.answer is not None and any(id_ in line for line in last.answer for id_ in wanted):
                 self._last[gateway] = last._replace(answer=None, is_forgotten=True)

@@ -23,6 +23,7 @@ from chat_service.rooms.message_decisions import sent_again
 from chat_service.rooms.room import Room, may_see
 from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.log_store import LogConflict, UnknownOutcome
 from chat_service.storage.record_writer import RecordWriter
 from shared.bus.delivery import Delivery
 from shared.commands.chat import SendDirect, SendMessage
@@ -91,6 +92,7 @@ class CommitPath:
         services = self._services
         room_ids = {job.command.room_id for job in jobs}
         may_be_stored = False
+        changes = Changes()
         try:
             look_up = {job.command.id for job in jobs if job.is_resent}
             states = await self._cache.load([job.command for job in jobs], look_up=look_up)
@@ -111,8 +113,9 @@ class CommitPath:
             self._heads.note(changes.entries, states, services.monotonic_ms())  # even if a later step fails
             await self._project(changes, states)
             _note_entries(jobs, changes, states)
-        except BaseException:
+        except BaseException as error:
             self._cache.drop(room_ids)
+            _note_refused(jobs, changes, error)
             if may_be_stored:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
@@ -247,6 +250,14 @@ def _deliveries_of(entry: LogEntry, room: Room | None) -> list[Delivery]:
 
 def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
     return any(entry.message is None for entry in entries)
+
+
+def _note_refused(jobs: list[Job], changes: Changes, error: BaseException) -> None:
+    """Note the job whose entry the log has refused, if that is why a commit failed."""
+    if isinstance(error, LogConflict) and not isinstance(error, UnknownOutcome):
+        refused = changes.entries[error.stored]
+        for job in jobs:
+            job.was_refused_by_log |= job.command.id in refused.command_ids
 
 
 def _note_entries(jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:

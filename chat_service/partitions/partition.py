@@ -22,6 +22,7 @@ from chat_service.partitions.answers import BodyAnswers
 from chat_service.partitions.batch import Body, Job, Outcome, are_all_expired, read_body, treat_as_resent
 from chat_service.partitions.commit_path import CommitPath, Services
 from chat_service.rooms.decision import Answer
+from chat_service.storage.documents import NewerDocument
 from chat_service.storage.log_store import LogConflict
 from shared.backoff import Backoff
 from shared.bus.delivery import Delivery
@@ -154,8 +155,9 @@ class Partition:
             except LogConflict as conflict:
                 log.info("commit_refused", partition=self.number, reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
-                for job in jobs:
-                    job.was_refused_by_log = True
+            except NewerDocument as error:
+                log.error("room_not_readable", partition=self.number, room_id=error.room_id, reason=str(error))
+                return await self._commit_without(error, jobs)
             except Unavailable as error:
                 log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
                 if not any(job.is_resent for job in jobs):
@@ -173,6 +175,20 @@ class Partition:
                     return Outcome([None if jobs[0].may_be_stored else refusal], [])
             treat_as_resent(jobs)
             await asyncio.sleep(backoff.next_s())
+
+    async def _commit_without(self, error: NewerDocument, jobs: list[Job]) -> Outcome:
+        """Commit the commands of the other rooms, and refuse those of a room that this release cannot read."""
+        others = [job for job in jobs if job.command.room_id != error.room_id]
+        outcome = await self._commit_with_retries(others) if others else Outcome([], [])
+        answers = iter(outcome.answers)
+        refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
+        return Outcome(
+            [
+                next(answers) if job.command.room_id != error.room_id else None if job.may_be_stored else refusal
+                for job in jobs
+            ],
+            outcome.deliveries,
+        )
 
     async def _commit_one_by_one(self, jobs: list[Job]) -> Outcome:
         """Commit each command alone, so that a failing one does not fail the others."""

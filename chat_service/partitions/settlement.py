@@ -11,6 +11,7 @@ from typing import NamedTuple
 from chat_service.partitions.rates import Charge, Costs, Rate
 from chat_service.rooms.decision import Answer
 from chat_service.rooms.log import LogEntry
+from shared.commands.chat import Sent
 from shared.errors import ErrorCode, Refusal
 
 
@@ -45,7 +46,8 @@ def outcome_of(
         is_free = answer is limit or answer.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
         return ChargeOutcome.FREE if is_free else ChargeOutcome.REFUSED
     if entry is None:
-        return ChargeOutcome.CHANGED if was_refused_by_log else ChargeOutcome.FREE
+        is_costly = was_refused_by_log and isinstance(answer, Sent)
+        return ChargeOutcome.CHANGED if is_costly else ChargeOutcome.FREE
     moves_caller = any(effect.user_id == user_id for effect in entry.members)
     return ChargeOutcome.MEMBERSHIP_CHANGED if moves_caller else ChargeOutcome.CHANGED
 

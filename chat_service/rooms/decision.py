@@ -318,6 +318,7 @@ class Decision:
             message, change, by=self.caller.user_id, at_ms=self.now_ms, rev=rev
         )
         self.state.recent.forget(message)
+        self.state.repeats.pop((message.user_id, message.client_message_id or ""), None)
 
     def change_reactions(self, message: Message, change: Reactions) -> int:
         """Record a reaction and return the rev of its entry, which it shares with a directly preceding reaction.

@@ -66,6 +66,7 @@ def decide(
         # nothing; deciding it now would order it after the later one.
         if _is_resent_without_entry(item, state) and index < last_stored.get(_ordering_key_of(item), 0):
             changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, ANSWER_LOST))
+            _fence(item, state, changes, voided, term, now_ms)
             continue
         if not isinstance(item.command, React):
             changes.open_reactions.pop(item.command.room_id, None)
@@ -76,12 +77,18 @@ def decide(
             if entry.kind is EntryKind.REACTED:
                 changes.open_reactions[entry.room_id] = len(changes.entries)
             changes.entries.append(entry)
-        elif decision.shares_entry:
-            continue
-        elif _needs_void(item, state, voided) and state.room is not None:
-            voided.add(state.room.id)
-            changes.entries.append(void_entry(state.room, term, now_ms))
+        elif not decision.shares_entry:
+            _fence(item, state, changes, voided, term, now_ms)
     return changes
+
+
+def _fence(item: PendingCommand, state: RoomState, changes: Changes, voided: set[str], term: int, now_ms: int) -> None:
+    """Add a void entry if a stale owner may still insert an earlier copy of a command that makes no entry now."""
+    may_land = item.may_land_later and _is_resent_without_entry(item, state)
+    if may_land and state.room is not None and state.room.id not in voided:
+        voided.add(state.room.id)
+        changes.open_reactions.pop(state.room.id, None)
+        changes.entries.append(void_entry(state.room, term, now_ms))
 
 
 def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
@@ -108,11 +115,6 @@ def _is_resent_without_entry(item: PendingCommand, state: RoomState) -> bool:
     """Return whether a resent command may make an entry and has none."""
     makes_entry = requirements_of(item.command).makes_entry
     return item.is_resent and makes_entry and item.command.id not in state.stored
-
-
-def _needs_void(item: PendingCommand, state: RoomState, voided: set[str]) -> bool:
-    may_land = item.may_land_later and _is_resent_without_entry(item, state)
-    return may_land and item.command.room_id not in voided
 
 
 def _answer(decision: Decision) -> Answer:

@@ -16,13 +16,18 @@ def membership_deliveries(entry: LogEntry, direct: tuple[str, str] | None) -> li
     """
     if direct is not None:
         return []
-    return [
-        Delivery(
-            user_channel(effect.user_id),
-            DeliveryKind.CONTROL,
-            entry.rev,
-            ControlKind.MEMBERSHIP,
-            to_json(MembershipChange(chatroom_id=entry.room_id, is_joined=effect.is_joined)),
-        )
-        for effect in entry.members
-    ]
+    return [_line(entry, effect.user_id, is_joined=effect.is_joined) for effect in entry.members]
+
+
+def membership_checks(entry: LogEntry) -> list[Delivery]:
+    """Return deliveries that make gateways query the memberships that an entry changed, perhaps long ago.
+
+    A gateway queries the counts of a user who joined, and learns from the answer whether the user is a member.
+    """
+    return [_line(entry, effect.user_id, is_joined=True) for effect in entry.members]
+
+
+def _line(entry: LogEntry, user_id: str, *, is_joined: bool) -> Delivery:
+    change = MembershipChange(chatroom_id=entry.room_id, is_joined=is_joined)
+    kind = ControlKind.MEMBERSHIP
+    return Delivery(user_channel(user_id), DeliveryKind.CONTROL, entry.rev, kind, to_json(change))

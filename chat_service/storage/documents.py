@@ -3,6 +3,8 @@
 Knows the fields of the collections, not the driver. Times are integers, milliseconds since 1970.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -74,17 +76,26 @@ def from_entry(entry: LogEntry) -> Document:
     return document
 
 
-class NewerEntry(Unavailable):
-    """A newer release wrote this entry, and this one cannot read it. Its room waits for a process that can."""
+class NewerDocument(Unavailable):
+    """A newer release wrote this document, and this one cannot read it. Its room waits for a process that can."""
+
+    def __init__(self, kind: str, rev: int, room_id: str) -> None:
+        super().__init__(f"{kind} {rev} of room {room_id} was written by a newer release")
+        self.room_id = room_id
+
+
+@contextmanager
+def _readable(kind: str, document: Document, room_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, msgspec.ValidationError) as error:
+        raise NewerDocument(kind, document.get("rev", 0), room_id) from error
 
 
 def to_entry(document: Document) -> LogEntry:
-    """Return the entry of a document. Raises NewerEntry."""
-    try:
+    """Return the entry of a document. Raises NewerDocument."""
+    with _readable("entry", document, document["roomId"]):
         return _to_entry(document)
-    except (ValueError, KeyError, msgspec.ValidationError) as error:
-        where = f"entry {document.get('rev')} of room {document.get('roomId')}"
-        raise NewerEntry(f"{where} was written by a newer release") from error
 
 
 def _to_entry(document: Document) -> LogEntry:
@@ -159,7 +170,12 @@ def from_room(room: Room) -> Document:
 
 
 def to_room(document: Document) -> Room:
-    """Return the room of a record."""
+    """Return the room of a record. Raises NewerDocument."""
+    with _readable("record", document, document["_id"]):
+        return _to_room(document)
+
+
+def _to_room(document: Document) -> Room:
     direct = document["direct"]
     return Room(
         id=document["_id"],
@@ -198,17 +214,18 @@ def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
 
 
 def to_member(document: Document) -> Member:
-    """Return the member of a membership's document."""
-    return Member(
-        room_id=document["roomId"],
-        user_id=document["userId"],
-        role=Role(document["role"]),
-        joined_at_ms=document["joinedAtMs"],
-        role_since_ms=document.get("roleSinceMs") or document["joinedAtMs"],
-        read_seq=document["readSeq"],
-        profile=_to_profile(document["profile"]),
-        is_joined=document["active"],
-    )
+    """Return the member of a membership's document. Raises NewerDocument."""
+    with _readable("membership", document, document["roomId"]):
+        return Member(
+            room_id=document["roomId"],
+            user_id=document["userId"],
+            role=Role(document["role"]),
+            joined_at_ms=document["joinedAtMs"],
+            role_since_ms=document.get("roleSinceMs") or document["joinedAtMs"],
+            read_seq=document["readSeq"],
+            profile=_to_profile(document["profile"]),
+            is_joined=document["active"],
+        )
 
 
 # Documents of 0.2 ---------------------------------------------------------------------------------------------------

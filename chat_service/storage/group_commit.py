@@ -18,7 +18,7 @@ from itertools import accumulate, groupby
 from typing import Protocol
 
 from chat_service.rooms.log import LogEntry, void_at
-from chat_service.storage.log_store import LogConflict
+from chat_service.storage.log_store import LogConflict, UnknownOutcome
 from shared.backoff import Backoff
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -73,7 +73,7 @@ class GroupCommit:
             log.warning("commit_outcome_unknown", reason=str(error), entries=len(entries))
             for _, of_room in groupby(sorted(entries, key=lambda entry: entry.room_id), lambda entry: entry.room_id):
                 await self._resolve(list(of_room), are_all_expired)
-            raise LogConflict("the outcome of the insert was unknown") from error
+            raise UnknownOutcome("the outcome of the insert was unknown") from error
 
     async def _insert(self, entries: Sequence[LogEntry]) -> None:
         group = _Group(entries)

@@ -82,6 +82,10 @@ class LogConflict(WriteConflict):
         self.stored = stored
 
 
+class UnknownOutcome(LogConflict):
+    """The outcome of an insert was unknown; it has been resolved, and reading the log shows which entries it has."""
+
+
 class LogStore:
     """Reads and writes of room logs. Every method raises Unavailable when the database cannot be reached in time."""
 
@@ -178,6 +182,14 @@ class LogStore:
         with translated():
             found = await self._log.aggregate(stages).to_list(None)
         return [(document["rev"], document["atMs"]) for document in found]
+
+    async def membership_changes(self, room_id: str, after_rev: int, at_ms: int) -> list[LogEntry]:
+        """Return the entries after `after_rev`, made since `at_ms`, that changed memberships, oldest first."""
+        further = {"atMs": {"$gte": at_ms}, "members": {"$exists": True}}
+        stages = [*narrowed({"roomId": room_id, "rev": {"$gt": after_rev}}, further), {"$sort": {"rev": 1}}]
+        with translated():
+            found = await self._log.aggregate(stages).to_list(None)
+        return [to_entry(document) for document in found]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[tuple[int, Message]]:
         """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; before the log, rev was seq."""

@@ -10,9 +10,9 @@ import msgspec
 
 from chat_service.rooms.entry_deliveries import head_deliveries, own_deliveries_of
 from chat_service.rooms.log import LogEntry, apply
-from chat_service.rooms.membership_deliveries import membership_deliveries
+from chat_service.rooms.membership_deliveries import membership_checks
 from chat_service.rooms.room import Room
-from chat_service.storage.documents import NewerEntry
+from chat_service.storage.documents import NewerDocument
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
@@ -64,10 +64,13 @@ class Repair:
             records = await self._rooms.rooms(some)
             before = [records.get(room_id) for room_id in some]
             repairs = (self._repair_room(room_id, room) for room_id, room in zip(some, before, strict=True))
-            for record, room in zip(before, await asyncio.gather(*repairs), strict=True):
+            after = await asyncio.gather(*repairs)
+            for record, room in zip(before, after, strict=True):
                 repaired += room is not None and (record is None or room.rev > record.rev)
-                if room is not None and room.newest_at_ms > now_ms - ANNOUNCE_WITHIN_MS:
-                    announce(await self._announcements(room, now_ms - ANNOUNCE_WITHIN_MS))
+            since_ms = now_ms - ANNOUNCE_WITHIN_MS
+            recent = [room for room in after if room is not None and room.newest_at_ms > since_ms]
+            for lines in await asyncio.gather(*(self._announcements(room, since_ms) for room in recent)):
+                announce(lines)
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired
 
@@ -76,19 +79,22 @@ class Repair:
 
         The killed owner may have sent none of them. Gateways drop repeats by room and rev.
         """
-        lines: list[Delivery] = []
-        if room.direct is None and room.changed_at_ms > since_ms:
-            recent = await self._log.times_since(room.id, max(room.rev - DOCUMENTS_MAX, 0), since_ms)
-            entries = await self._log.between(room.id, recent[0][0] - 1, room.rev) if recent else []
-            for entry in entries:
-                lines += own_deliveries_of(entry, sent_again=True) + membership_deliveries(entry, None)
-        return lines + head_deliveries(room.id, room.rev, room.newest_at_ms, room.direct)
+        head = head_deliveries(room.id, room.rev, room.newest_at_ms, room.direct)
+        if room.direct is not None or room.changed_at_ms <= since_ms:
+            return head
+        try:
+            entries = await self._log.membership_changes(room.id, max(room.rev - DOCUMENTS_MAX, 0), since_ms)
+        except NewerDocument as error:
+            log.error("room_not_readable", room_id=room.id, reason=str(error))
+            return head
+        own = {line.channel: line for entry in entries for line in own_deliveries_of(entry, sent_again=True)}
+        return [*own.values(), *(line for entry in entries for line in membership_checks(entry)), *head]
 
     async def _repair_room(self, room_id: str, room: Room | None) -> Room | None:
         """Return the room after all entries; None if it has none, because its creation failed."""
         try:
             behind = await self._log.after(room_id, 0 if room is None else room.rev)
-        except NewerEntry as error:
+        except NewerDocument as error:
             log.error("room_not_readable", room_id=room_id, reason=str(error))
             return room
         if not behind or (room is None and behind[0].settings is None):  # the latter: purged

@@ -32,6 +32,12 @@ def is_loopback(peer: str, forwarded: Sequence[str]) -> bool:
     return all((address := _address_of(hop)) is not None and ip_address(address).is_loopback for hop in hops)
 
 
+def is_loopback_host(host: str) -> bool:
+    """Return whether a `Host` header names this machine. A page elsewhere may make its own name point here."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return name.lower() == "localhost" or is_loopback(host, ())
+
+
 def counted_address(address: str) -> str:
     """Return the key that an address is counted under: an IPv4 address, or the /64 of an IPv6 address.
 

@@ -143,7 +143,8 @@ class Hub:
             return
         for position, frames in enumerate(items, first):
             *before, frame = frames or (b"",)
-            channel.deliver_before(position, [text_frame(one) for one in before], now_s)
+            new = [one for index, one in enumerate(before) if not self.is_repeat(gap.channel, f"{position}/{index}")]
+            channel.deliver_before(position, [text_frame(one) for one in new], now_s)
             channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 

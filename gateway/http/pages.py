@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.admission.addresses import is_loopback
+from gateway.admission.addresses import is_loopback, is_loopback_host
 from gateway.http import dev_tokens
 from gateway.http.dev_tokens import PersonName
 from gateway.rest.envelope import RequestStruct, body_of, success
@@ -86,7 +86,8 @@ class Pages:
 
     async def token(self, request: web.Request) -> web.Response:
         """Return a token for a name, to a client on this machine. The same name always gives the same user."""
-        if not is_loopback(request.remote or "", request.headers.getall("X-Forwarded-For", [])):
+        forwarded = request.headers.getall("X-Forwarded-For", [])
+        if not (is_loopback(request.remote or "", forwarded) and is_loopback_host(request.host)):
             raise Refusal(ErrorCode.FORBIDDEN, "development tokens are only for clients on the gateway's own machine")
         body = await body_of(request, NewToken)
         response = success(dev_tokens.sign(body.name, self._settings, now_ms()), status=201)

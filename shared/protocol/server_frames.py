@@ -201,7 +201,7 @@ class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True
     user_id: str | None = None
     symbols: tuple[str, ...] | None = None
     community_id: str | None = None
-    reason: Annotated[str, one_of("removed", "deleted")] | None = None
+    reason: Annotated[str, one_of("removed", "banned", "deleted")] | None = None
 
 
 class MemberInvitedData(WireStruct, frozen=True, kw_only=True):

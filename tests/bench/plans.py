@@ -308,6 +308,8 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
     yield StoreCall("places_beyond", lambda: room_log.places_beyond(room_id, messages - 20))
     yield StoreCall("tail", lambda: room_log.tail(room_id, messages - 20))
+    yield StoreCall("revs", lambda: room_log.revs(room_id, messages // 2, messages // 2 + 50))
+    yield StoreCall("membership_changes", lambda: room_log.membership_changes(room_id, messages - 50, 0))
     yield StoreCall("times_since", lambda: room_log.times_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
         yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)

@@ -1,13 +1,11 @@
 """HAProxy, configured as it is deployed, in front of real gateway processes."""
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -214,13 +212,3 @@ async def test_missing_gateways_are_answered_in_the_envelope(tmp_path: Path, hea
                     "status": 503,
                     "error": {"code": "UNAVAILABLE", "message": "no gateway is ready", "retryAfterMs": 1000},
                 }
-
-
-async def test_invalid_http_is_answered_in_the_envelope(tmp_path: Path) -> None:
-    with Balancer(tmp_path) as balancer:
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(balancer.url).port)
-        writer.write(b"GET nowhere at all HTTP/1.1\r\n\r\n")
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-    assert head.startswith(b"HTTP/1.1 400")
-    assert json.loads(body)["error"] == {"code": "VALIDATION", "message": "the request is not valid HTTP"}

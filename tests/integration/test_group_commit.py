@@ -137,6 +137,22 @@ async def test_more_repeats_than_are_remembered_are_answered_together(
     await world.end()
 
 
+async def test_room_that_this_release_cannot_read_refuses_its_commands_alone(database: Database) -> None:
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    await world.take(Turn(CREATE_BOTH))
+    later = {"_id": "later", "roomId": world.rooms[PRIVATE], "rev": 2, "kind": "room.sealed"}
+    await database["room_log"].insert_one(later)
+    world.route = await world.claim()
+    body = world.body(Act("send", PRIVATE, "ben"), Act("send", PUBLIC, "ann"), Act("join", PRIVATE, "ann"))
+    world.send(body, world.route)
+    assert await world.answered(body, world.route)
+    errors = [world.recorder.replies[id_].error for id_ in world.asked[2:]]
+    codes = [None if error is None else error.code for error in errors]
+    assert codes == [ErrorCode.UNAVAILABLE, None, ErrorCode.UNAVAILABLE]
+    await world.end()
+
+
 async def test_shared_entry_of_reactions_is_delivered_once_to_their_resent_commands(database: Database) -> None:
     world = ChatWorld(database)
     world.route = await world.claim()

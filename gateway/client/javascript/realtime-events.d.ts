@@ -376,7 +376,7 @@ export interface Unsubscribed {
   userId?: string;
   symbols?: string[];
   communityId?: string;
-  reason?: 'removed' | 'deleted';
+  reason?: 'removed' | 'banned' | 'deleted';
 }
 
 /** The profile shown with a message: the token's claims, or the last `user.updated` event. */

@@ -16,7 +16,7 @@ from chat_service.follower.log_follower import LOOK_AGAIN_MS, SAVE_MS, LogFollow
 from chat_service.rooms.changes import Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
-from chat_service.storage.documents import NewerEntry
+from chat_service.storage.documents import NewerDocument
 from shared.bus.topology import PARTITIONS
 from shared.errors import Unavailable
 from tests.bench.plans import NOW_MS, a_message, a_room, an_entry
@@ -55,7 +55,7 @@ class Disk:
     async def between(self, room_id: str, after: int, through: int) -> list[LogEntry]:
         self.step()
         if room_id in self.unreadable:
-            raise NewerEntry("of a newer release")
+            raise NewerDocument("entry", 1, room_id)
         return [entry for entry in self.log[room_id] if after < entry.rev <= through]
 
     async def revs(self, room_id: str, after: int, through: int) -> list[int]:

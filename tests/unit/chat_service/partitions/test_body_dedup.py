@@ -38,9 +38,12 @@ def test_body_without_answer_lines_counts_as_answered() -> None:
 def test_body_with_a_forgotten_answer_is_decided_again_and_older_ones_stay_stale() -> None:
     dedup = BodyDedup()
     dedup.arrive(head(3))
-    dedup.answer(head(3), (b"text of a deleted message",))
+    dedup.answer(head(3), (b'{"id":"cmd_1"}', b'{"id":"msg_1","message":"text of a deleted message"}'))
+    dedup.arrive(head(9, gateway="a third"))
+    dedup.answer(head(9, gateway="a third"), (b'{"id":"msg_2"}',))
     dedup.arrive(head(1, gateway="another"))
-    dedup.forget_answers()
+    dedup.forget_answers({"msg_1"})
+    assert dedup.arrive(head(9, gateway="a third")) is Copy.ANSWERED
     assert dedup.arrive(head(2)) is Copy.STALE
     assert dedup.arrive(head(3)) is Copy.NEW
     assert dedup.arrive(head(3)) is Copy.UNDECIDED

@@ -13,6 +13,7 @@ from chat_service.rooms.decision import Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import RecentMessages
+from chat_service.rooms.message_decisions import sent_again
 from chat_service.rooms.room import Member, Role, Room, RoomType
 from shared.commands.chat import (
     AddMember,
@@ -27,6 +28,7 @@ from shared.commands.chat import (
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PresenceView, UserProfile
+from tests.support.log_entries import message_at
 
 ROOM = "room_1"
 USERS = ("ann", "ben", "cat")  # ann made the room
@@ -183,12 +185,12 @@ def test_unanswered_command_keeps_the_shared_charge() -> None:
 
 
 def test_repeat_that_only_the_log_recognised_keeps_its_charge() -> None:
-    repeat = Gone(id="room_1")
-    known = outcome_of("ann", repeat, None, None)
-    assert (known, outcome_of("ann", repeat, None, None, was_refused_by_log=True)) == (
-        ChargeOutcome.FREE,
-        ChargeOutcome.CHANGED,
-    )
+    stored = message_at(2, "m1").message
+    assert stored is not None
+    repeat = sent_again(stored)
+    assert outcome_of("ann", repeat, None, None) is ChargeOutcome.FREE
+    assert outcome_of("ann", repeat, None, None, was_refused_by_log=True) is ChargeOutcome.CHANGED
+    assert outcome_of("ann", Gone(id="room_1"), None, None, was_refused_by_log=True) is ChargeOutcome.FREE
 
 
 MESSAGES = ("send", "send old", "send older")

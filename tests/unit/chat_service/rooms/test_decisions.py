@@ -22,6 +22,7 @@ from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
     CreateRoom,
+    DeleteMessage,
     DeleteRoom,
     Gone,
     JoinRoom,
@@ -483,6 +484,29 @@ def test_first_copy_that_was_decided_here_costs_no_void() -> None:
     assert not chat.ask(send(MEMBER, key="c1")).repeated
     assert chat.ask(send(MEMBER, key="c1"), is_resent=True).repeated
     assert_nothing_changed(chat.changes)
+
+
+def test_lost_answer_is_fenced_too() -> None:
+    """Another gateway may have sent the later command, so the first copy of the earlier one may still be on its way."""
+    chat = ChatRoom()
+    early, late = send(MEMBER), send(MEMBER)
+    chat.ask(late)
+    chat.state.stored[late.id] = chat.changes.entries[0]
+    again = [PendingCommand(command, is_resent=True, may_land_later=True) for command in (early, late)]
+    changes = decide(again, chat.states, TERM, NOW_MS)
+    assert isinstance(changes.answers[0], Refusal)
+    assert [entry.kind for entry in changes.entries] == [EntryKind.VOID]
+
+
+def test_looked_up_repeat_of_a_message_deleted_in_its_batch_shows_no_text() -> None:
+    chat = ChatRoom()
+    chat.ask(send(MEMBER, key="c1", text="a secret tip"))
+    stored = chat.changes.entries[0].message
+    assert stored is not None
+    chat.state.messages[stored.id] = chat.state.repeats[MEMBER, "c1"] = stored
+    deletion = DeleteMessage(**head(MEMBER), room_id=ROOM, message_id=stored.id)
+    changes = decide([PendingCommand(one) for one in (deletion, send(MEMBER, key="c1"))], chat.states, TERM, NOW_MS)
+    assert "a secret tip" not in str(changes.answers)
 
 
 def test_repeat_is_recognised_by_messages_loaded_for_its_batch() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chat_service.rooms.log import EntryKind
 from chat_service.storage.documents import (
     Document,
-    NewerEntry,
+    NewerDocument,
     from_entry,
     member_key,
     old_sent_as,
@@ -65,5 +65,5 @@ def test_event_key_is_injective(source: str, id_: str, other_source: str, other_
 @pytest.mark.parametrize("later", [{"kind": "room.sealed"}, {"members": [{"userId": "ben", "role": "warden"}]}])
 def test_entry_of_a_newer_release_is_named(later: Document) -> None:
     document = from_entry(an_entry(ROOM, 4, EntryKind.UPDATED))
-    with pytest.raises(NewerEntry, match="entry 4 of room room_1 was written by a newer release"):
+    with pytest.raises(NewerDocument, match="entry 4 of room room_1 was written by a newer release"):
         to_entry(document | later)

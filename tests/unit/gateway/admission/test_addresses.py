@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.addresses import client_address, counted_address, is_loopback, networks
+from gateway.admission.addresses import client_address, counted_address, is_loopback, is_loopback_host, networks
 
 TRUSTED = networks(["10.0.0.0/8", "fd00::/8", "192.0.2.7"])
 
@@ -64,3 +64,13 @@ def test_any_header_yields_an_address(peer: str, forwarded: list[str]) -> None:
 )
 def test_only_loopback_hops_make_a_local_request(peer: str, forwarded: list[str], is_here: bool) -> None:
     assert is_loopback(peer, forwarded) == is_here
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080"])
+def test_loopback_names_are_local_hosts(host: str) -> None:
+    assert is_loopback_host(host)
+
+
+@pytest.mark.parametrize("host", ["", "rebound.example", "rebound.example:8080", "192.0.2.7:8080", "localhost.evil"])
+def test_other_names_are_no_local_hosts(host: str) -> None:
+    assert not is_loopback_host(host)

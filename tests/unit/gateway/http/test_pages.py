@@ -123,10 +123,10 @@ async def test_name_gets_a_token_that_the_gateway_accepts(serve: Serve) -> None:
 
 async def test_another_machine_gets_no_token(serve: Serve) -> None:
     client = await serve()
-    forwarded = {"X-Forwarded-For": "192.0.2.7"}
-    async with client.post("/dev/token", json={"name": "Ada"}, headers=forwarded) as response:
-        assert response.status == 403
-        assert (await response.json())["error"]["code"] == "FORBIDDEN"
+    for headers in ({"X-Forwarded-For": "192.0.2.7"}, {"Host": "rebound.example"}):
+        async with client.post("/dev/token", json={"name": "Ada"}, headers=headers) as response:
+            assert response.status == 403
+            assert (await response.json())["error"]["code"] == "FORBIDDEN"
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "  "}, {"name": 7}, {"name": "x" * 81}])
