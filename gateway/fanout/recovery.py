@@ -7,8 +7,8 @@ that time, and the loss of one is not detected.
 
 After every reconnect, every channel is checked. For a room, the gateway queries the partition for each subscriber,
 which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the subscriber: it
-receives nothing without access, and no item of the room's log is lost. The revocations are loaded before anything is
-shown.
+receives nothing without access, and no item of the room's log is lost. The queries begin once the revocations are
+loaded, so no banned user is shown anything of these rooms; see `gateway.auth.revocations`.
 
     connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
         ^                               │                           cancel the recheck in flight
