@@ -73,7 +73,7 @@ class Backend:
         return await self._bus.request(CHAT_QUERY, request, reply)
 
     async def market_request(self, request: ServiceRequest, reply: type[R]) -> R:
-        """Send a request to any market_feed replica."""
+        """Send a request to market_feed; the owner of the symbols answers."""
         return await self._bus.request(MARKET_QUERY, request, reply)
 
     async def notifier_request(self, request: ServiceRequest, reply: type[R]) -> R:
