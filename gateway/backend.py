@@ -175,7 +175,7 @@ class Backend:
     async def recent_direct_messages(
         self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
     ) -> chat_queries.RecentDirectMessages:
-        """Return the messages since `since_ms` in the direct rooms of these users."""
+        """Return the positions of the log entries since `since_ms` in the direct rooms of these users."""
         query = chat_queries.ListRecentDirectMessages(
             **self.request_fields(caller), user_ids=user_ids, since_ms=since_ms
         )
