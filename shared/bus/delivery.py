@@ -19,11 +19,10 @@ class DeliveryKind(StrEnum):
     or DIRECT item shows as a gap, which the gateway fills. UNORDERED items (events for a community, a room or everyone;
     `member:invited`; `member:joined` of users who joined by a message or reaction) are delivered once, in any order, to
     the listeners of that time. The loss of an event is not detected. `member:invited` is sent twice; `member:joined`
-    comes again with its entry, when the gateway fills the gap.
-    A gateway never silently drops an ORDERED, DIRECT, HEAD, DIRECT_HEAD or UNORDERED item. LATEST items are conflated:
-    only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself,
-    which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process
-    that sent the commands.
+    comes again with its entry, when the gateway fills the gap. A gateway never silently drops an ORDERED, DIRECT, HEAD,
+    DIRECT_HEAD or UNORDERED item. LATEST items are conflated: only the newest one of each key matters. TRANSIENT items
+    are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client. REPLY and ANSWERED
+    items answer commands; their channel is the gateway process that sent the commands.
     """
 
     ORDERED = "o"

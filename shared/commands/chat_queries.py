@@ -168,7 +168,7 @@ class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):
 class ListRecentDirectMessages(ServiceRequest, frozen=True, kw_only=True, tag="directs"):
     """Get the positions of the log entries since `since_ms` in the direct rooms of these users.
 
-    They include changes of messages. Reply: `RecentDirectMessages`. Sent by a gateway that may have lost lines. Only
+    Changes of messages are included. Reply: `RecentDirectMessages`. Sent by a gateway that may have lost lines. Only
     the last 1,000 entries of each room are considered.
     """
 
