@@ -73,7 +73,7 @@ class Backend:
         return await self._bus.request(CHAT_QUERY, request, reply)
 
     async def market_request(self, request: ServiceRequest, reply: type[R]) -> R:
-        """Send a request to any market_feed replica."""
+        """Send a request to market_feed; the owner of the symbols answers."""
         return await self._bus.request(MARKET_QUERY, request, reply)
 
     async def notifier_request(self, request: ServiceRequest, reply: type[R]) -> R:
@@ -175,7 +175,7 @@ class Backend:
     async def recent_direct_messages(
         self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
     ) -> chat_queries.RecentDirectMessages:
-        """Return the messages since `since_ms` in the direct rooms of these users."""
+        """Return the positions of the log entries since `since_ms` in the direct rooms of these users."""
         query = chat_queries.ListRecentDirectMessages(
             **self.request_fields(caller), user_ids=user_ids, since_ms=since_ms
         )

@@ -78,7 +78,10 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
         return found
 
     def _jwks_problems(self, url: str) -> list[str]:
-        """Check the key set's URL. It must use TLS unless it is local: its response decides which tokens are valid."""
+        """Return the problems of the key set's URL.
+
+        Its response decides which tokens are valid, so it must use TLS unless it is local or `DEV_MODE` is on.
+        """
         found = url_problems("JWT_JWKS_URL", url, {"http", "https"})
         if not found:
             parts = urlsplit(url)

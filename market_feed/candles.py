@@ -41,7 +41,10 @@ class Candle(msgspec.Struct, gc=False):
     seq: int
 
     def add(self, tick: Tick, seq: int) -> None:
-        """Apply one more tick, in any order; a tick that was applied before changes nothing."""
+        """Apply one more tick, whatever its time.
+
+        Its seq must be above that of the last one; any other counts as applied and changes nothing.
+        """
         if seq <= self.seq:
             return
         self.seq = seq
@@ -220,8 +223,8 @@ class CandleBook:
     def write_failed(self) -> None:
         """Keep the candles of `take_unwritten`: they are not on disk.
 
-        Ticks that were deferred meanwhile are applied to them now: a candle ignores older ticks once a later one is
-        applied.
+        Ticks deferred meanwhile are applied now, before any later one: a candle ignores a tick whose seq is not above
+        that of its last one.
         """
         for series in self._waiting:
             self._unwritten += len(series.writing)

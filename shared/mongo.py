@@ -1,6 +1,7 @@
 """The database connection: waits for its server, makes indexes, translates driver errors.
 
-Only this module and the `store` modules know Motor and PyMongo.
+Of the services, only this module, the `store` modules, and `change_writes`, `migration` and `search_words` of
+chat_service know Motor or PyMongo.
 """
 
 import asyncio

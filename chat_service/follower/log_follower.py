@@ -5,8 +5,8 @@
 
 Each consumer has a queue, a task and positions of its own, so a slow or failing one does not hold up the others. It
 is called again with the same entries after a failure, after the death of an owner, and when an owner recovers rooms; it
-is idempotent by the id or the rev of an entry. While it raises Unavailable nothing is handed over to it, its queue
-forgets entries that the log has, and nothing is lost.
+is idempotent by the id or the rev of an entry. While it raises Unavailable nothing is handed over to it. Beyond 5,000
+entries its queue keeps only revs, and the entries are read from the log again, so nothing is lost.
 
 A new owner finds the rooms that a killed owner left behind without waiting for activity there. It looks at all rooms
 that were touched since the partition's checkpoint, compares their saved positions with their logs, and hands over the
@@ -52,7 +52,7 @@ class ActiveRooms(Protocol):
     """The part of the room store that the follower needs."""
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """Return the rooms whose records show a message since then."""
+        """Return the rooms, without deleted ones, whose records show an entry since then."""
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
         """Return the rooms that have a record."""

@@ -158,7 +158,9 @@ class CommitPath:
                     changes.answers[index] = sent_again(message)
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
-        """Write the records that effects change, the room's last: a read after the answer must find them.
+        """Write the records that effects change, the room's own record last.
+
+        They are written before the answer, because a read after it must find them.
 
         The follower is notified once the messages show their changes, whatever happens to the rest.
         """

@@ -125,7 +125,7 @@ class Limits:
     async def _charge(self, costs: list[Costs], commands: Sequence[AnyRoomCommand]) -> dict[int, Refusal]:
         """Charge every command that has a cost; return the refusals, by index.
 
-        `costs[i] = ()` for a refused command: it was charged nothing, so that settlement must refund nothing.
+        `costs[i] = ()` for a refused command: it was charged nothing, so settlement must refund nothing.
         """
         refusals: dict[int, Refusal] = {}
         for index, some in enumerate(costs):

@@ -123,7 +123,7 @@ class RoomCache:
             room = records.get(room_id)
             if entries:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
-                # now: once the records are written, the next load does not find these entries
+                # deliver now: the records are written, so the next load will not find these entries
                 for entry in current_after(entries, named):
                     self._on_found(entry, room)
             if room is not None and room.changed_rev > self._dropped.pop(room_id, room.rev):

@@ -48,8 +48,8 @@ DEFAULT_RULES = Rules()
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `may_land_later`: and its owner of then, stale by now, may yet
-    insert its entry. `refusal`: the command exceeds a limit of its caller, or its
+    `is_resent`: an earlier copy may have been decided. `may_land_later`: an owner that is stale by now may have
+    received that copy and may still insert its entry. `refusal`: the command exceeds a limit of its caller, or its
     gateway refuses it; it is raised before the command makes an entry. `profile` is the caller's current profile.
     """
 

@@ -29,9 +29,9 @@ _JOINING_IMPLICITLY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
     """Return the deliveries of an entry in order. `direct` are the users of a direct room, who need no subscription.
 
-    In a direct room, the head of the previous entry is sent first: it shows a socket that does not know the room yet
-    that it missed the previous entry. Without it, the socket would take the current entry for the room's first, and
-    the current entry's head would then show no gap.
+    In a direct room, the head of the previous entry is sent first: from it, a socket that does not know the room yet
+    learns that it missed the previous entry. Without it, the socket would take the current entry for the room's first,
+    and the current entry's head would then show no gap.
     """
     if direct is not None:
         before = (

@@ -78,10 +78,11 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `change` is that of an earlier message. The first of `members` is the user that the entry is about; the others are
-    users whose role changes with it. `last_seq` and `member_count` are those of the room after the entry (0 in a void
-    entry). `ends_public`: it makes a public room private. `previous_at_ms`: the time of the entry before, in a
-    direct room; 0 for the first.
+    `change` is that of an earlier message. In JOINED, LEFT, ADDED, REMOVED and ROLE entries the first of `members` is
+    the user that the entry is about, and the others change role with it. Other entries list the users who join by
+    them: those of a new room, or those who send or react. `last_seq` and `member_count` are those of the room after the
+    entry (0 in a void entry). `ends_public`: it makes a public room private. `previous_at_ms`: the time of the entry
+    before, in a direct room; 0 for the first.
     """
 
     id: str
@@ -102,7 +103,10 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_effects(self) -> bool:
-        """Return whether the entry changes more than the last message of the room."""
+        """Return whether the entry changes more than a plain message does.
+
+        A plain message changes only the newest message of its room and the read mark of its sender.
+        """
         return self.settings is not None or self.change is not None or bool(self.members) or self.mentions_somebody
 
     @property

@@ -43,7 +43,7 @@ def leave(decision: Decision) -> RoomView:
 
 
 def add(decision: Decision, command: AddMember) -> MemberView:
-    """Make another user a member, or give a member another role; both in one entry.
+    """Make another user a member, with a role if given, or give a member another role: one entry in either case.
 
     Assigning `creator` transfers the room. The current creator's role cannot be changed directly, since a room must
     have exactly one creator.

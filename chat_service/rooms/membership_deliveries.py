@@ -10,7 +10,7 @@ from shared.encoding import to_json
 
 
 def membership_deliveries(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return a delivery for each membership that an entry starts or ends.
+    """Return a delivery for each membership that an entry starts or ends, or whose role it changes.
 
     Direct rooms need none: the message implies the membership.
     """

@@ -7,7 +7,8 @@ written only where `shown` is lower than the rev of the change. Further collecti
 - `message_pins`: one per message;
 - `message_mentions`: one per message and user.
 
-A document that is no longer in effect is kept with `active: false`, so that an outdated write cannot revive it.
+A document that is no longer in effect is kept with `active: false`, so that an outdated write cannot revive it. Only
+the reactions of a deleted message are removed.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -69,7 +69,7 @@ class RecordWriter:
     async def replaced(self, room_ids: Collection[str]) -> AsyncIterator[None]:
         """Write the read marks of rooms, whose records the block then writes whole.
 
-        If one of both fails, what was to be written here stays due. Raises Unavailable.
+        If the marks cannot be written, or the block fails, the changes taken here stay due. Raises Unavailable.
         """
         places, marks = self._behind.take(room_ids)
         try:

@@ -110,7 +110,7 @@ class RoomStore(MemberStore):
         return count
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """Return the rooms whose records show an entry since then."""
+        """Return the rooms, without deleted ones, whose records show an entry since then."""
         messages: list[Document] = [
             {"deleted": False, "type": kind.value, "activeAtMs": {"$gte": at_ms}} for kind in RoomType
         ]

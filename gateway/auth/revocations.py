@@ -1,8 +1,10 @@
 """Revoked tokens and bans: `RevocationList` decides, `RevocationListSync` loads the list and follows its changes.
 
-The gateway fails closed: it does not listen before the first load, so that no banned user is authenticated, and after a
-lost connection to the broker it shows nothing before the next load. If a periodic load fails, it retries and meanwhile
-keeps the list that it has. The list also applies to sockets that are already open.
+The gateway does not listen before the first load, so that no banned user is authenticated. After a lost connection to
+the broker it loads the list again; until then its sockets receive no direct messages and nothing of the rooms that they
+were subscribed to. Notifications, community events, prices, `activity` and new subscriptions do not wait for the load.
+Whenever a load fails, it is retried, and meanwhile tokens are checked against the list that the gateway has. The list
+also applies to sockets that are already open: a load closes those of banned users.
 """
 
 import asyncio

@@ -24,8 +24,8 @@ class BacklogLimit:
     def body_answered(self, commands: int, took_ms: int) -> None:
         """Update the limit after a body of `commands` commands was answered in `took_ms`.
 
-        A late body at most halves the limit: one slow commit is not an overload. A small body shows nothing about the
-        rate.
+        A late body at most halves the limit: one slow commit is not an overload. A late body of fewer than 16 commands
+        changes nothing: it shows nothing about the rate.
         """
         if took_ms > ANSWER_TARGET_MS:
             if commands >= WAITING_MIN:

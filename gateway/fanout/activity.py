@@ -81,7 +81,7 @@ class Activity:
         return [room_id for room_id, room in rooms.items() if room is None or not room.users]
 
     def follows(self, user_id: str) -> bool:
-        """Return whether a user has a socket here."""
+        """Return whether a user has a socket or a pending query here."""
         return user_id in self._registry.users
 
     def take_abandoned_channels(self) -> list[str]:

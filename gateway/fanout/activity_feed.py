@@ -23,8 +23,8 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 SLICE_S = 0.1
-# Some 3 ms with 500 rooms each. The rest follows in the next slice and stays there, since each socket is due 1 s after
-# its own flush.
+# Some 3 ms with 500 rooms each. The other sockets follow in the next slices and stay spread over them, since each is
+# due 1 s after its own flush.
 SOCKETS_PER_SLICE = 64
 NEXT_SLICE_S = 0.02
 HOLDER = "activity/"  # of channels that `ShardBindings` keeps bound

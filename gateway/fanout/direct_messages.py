@@ -74,7 +74,7 @@ class DirectMessages:
             self._withheld, self._withheld_bytes = [], 0
 
     def catch_up(self, user_id: str, room_id: str, messages: Sequence[DirectMessagePosition], now_s: float) -> None:
-        """Apply the positions of the recent messages of a user's direct room, the newest last.
+        """Apply the positions of the recent entries of a user's direct room, the newest last.
 
         They become gaps for sockets that were connected at the time and have not joined the room.
         """

@@ -2,8 +2,8 @@
 
 The path of a delivery: `deliver` passes it to its channel, which orders it and puts it on a lane; `schedule.flush`
 writes each due lane as one buffer, the same bytes to every socket. An idle lane is flushed in the next iteration of the
-event loop. Under load a lane gathers items for 5 ms, or longer if its writes take longer, so the cost per socket does
-not grow with the rate. A market channel has one lane for each rate that its subscribers chose.
+event loop. Under load a lane gathers items for about twice the duration of the last flush of all lanes, 5 to 30 ms, so
+the cost per socket does not grow with the rate. A market channel has one lane for each rate that its subscribers chose.
 
 The path of a subscriber: `join` before the query to the worker, so that the channel buffers for the socket; then
 `Channel.go_live` with the worker's answer. Nothing is lost in between, and nothing is repeated afterwards. A check of
@@ -135,8 +135,9 @@ class Hub:
     def fill(self, gap: Gap, first: int, items: Sequence[Sequence[bytes]], now_s: float) -> None:
         """Deliver the items that fill a gap: `items` holds the frames of each, from position `first` on.
 
-        Then skip the positions through `gap.through` that are still missing, because no store has them. Clients do not
-        see an item without a frame. Of several frames, the last has the item's place in the order.
+        An item without frames only advances the position. Of several frames, the last is delivered at the item's
+        position, and the others just before it. Then skip the positions through `gap.through` that are still missing,
+        because no store has them.
         """
         channel = self.channels.get(gap.channel)
         if channel is None:

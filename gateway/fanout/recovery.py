@@ -2,13 +2,13 @@
 
 Lines can be lost on the way to the broker, because owners publish without confirms, and between broker and gateway,
 when the connection breaks or the gateway's queue overflows. A channel with an order shows the loss as a gap in its
-positions. UNORDERED items (events for a community, a room or everyone) have no positions: they go to the listeners of
-that time, and the loss of one is not detected.
+positions. UNORDERED items have no positions: the loss of an event for a community, a room or everyone is not detected
+(`DeliveryKind` names the others).
 
 After every reconnect, every channel is checked. For a room, the gateway queries the partition for each subscriber,
 which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the subscriber: it
-receives nothing without access, and no item of the room's log is lost. The revocations are loaded before anything is
-shown.
+receives nothing without access, and no item of the room's log is lost. The queries begin once the revocations are
+loaded, so no banned user is shown anything of these rooms; see `gateway.auth.revocations`.
 
     connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
         ^                               │                           cancel the recheck in flight

@@ -11,7 +11,8 @@ HEADERS_MAX = 40
 HEAD_MAX_BYTES = 4096
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~](?:[ \t!-~]*[!-~])?)?)[ \t]*")
-# A request with one of these has a body, is refused, or needs an answer before the upgrade.
+# A request with one of these has a body, is refused, needs an answer before the upgrade, or (`authorization`) may first
+# have to wait for the issuer's keys.
 _LEFT_TO_AIOHTTP = frozenset(
     {"authorization", "content-encoding", "content-length", "expect", "sec-websocket-key1", "transfer-encoding"}
 )

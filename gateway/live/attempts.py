@@ -45,7 +45,10 @@ class Attempts:
             socket.session.release(counted)
 
     def _roll_back(self, socket: Socket, target: Target, names: list[str], error: BaseException) -> None:
-        """End an attempt that failed; an earlier subscription continues if the worker was only unavailable."""
+        """End an attempt that failed. An earlier subscription continues if the attempt may succeed later.
+
+        One to prices continues in any case.
+        """
         match target:
             case MarketTarget():
                 for name, symbol in zip(names, dict.fromkeys(target.symbols), strict=True):

@@ -63,8 +63,8 @@ def shake_hands(headers: Headers, *, compression: bool, server: str) -> Handshak
 def negotiate(offers: Iterable[str]) -> Deflate | None:
     """Accept the first acceptable offer of permessage-deflate.
 
-    The server compresses every frame without context, so that one result suits every client, and says so. An offer that
-    names the server's window is answered with one (7.1.2.1).
+    The server compresses every frame without context, so that one result suits every client, and says so. If the offer
+    names `server_max_window_bits`, the answer repeats it (7.1.2.1).
     """
     for offer in ",".join(offers).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))

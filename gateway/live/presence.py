@@ -23,7 +23,9 @@ RENEW_INTERVAL_S = 5.0
 GATHER_S = 0.05
 QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
-PAUSE_PER_USER_S = 0.02  # a batch costs chat_service a write, however few users it has
+# The pause after a batch, so that changes gather: a batch costs chat_service a write, however few users it has. A full
+# batch is followed at once.
+PAUSE_PER_USER_S = 0.02
 PAUSE_MAX_S = 2.0
 
 

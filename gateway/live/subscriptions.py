@@ -72,7 +72,11 @@ class Subscriptions:
     # Subscribe ------------------------------------------------------------------------------------------------------
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
-        """Subscribe and answer. Raises Refusal or Unavailable; then an earlier subscription is unchanged."""
+        """Subscribe and answer. Raises Refusal or Unavailable.
+
+        An earlier subscription continues after Unavailable or a retryable refusal. Any other refusal during the attempt
+        ends it, except one to prices or `activity`.
+        """
         match target:
             case ChatroomTarget():
                 await self._subscribe_room(socket, target, id)

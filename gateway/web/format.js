@@ -39,7 +39,7 @@ export function priceOf(price, digits) {
   return numbers.get(digits).format(price);
 }
 
-/** +0.23 %, with a real minus sign. */
+/** +0.23% or −1.50%, with a real minus sign. */
 export function percentOf(percent) {
   const digits = Math.abs(percent).toFixed(2);
   const sign = Number(digits) === 0 ? '' : percent > 0 ? '+' : '−';

@@ -18,7 +18,7 @@ const LIST_PAGES_MAX = 3;
 const REFRESH_DELAY_MS = 1500;
 const SUBSCRIBED_ROOMS_MAX = 200; // rooms in the answer to the subscription of `activity`
 const MISSING_AT_ONCE = 4;
-const MISSING_MAX = 100; // with unread messages; further ones count in the totals, and are listed once they are active
+const MISSING_MAX = 100; // unlisted rooms with unread messages to load; others only count in the totals until active
 
 export class Rooms extends Observable {
   #rooms = new Map();

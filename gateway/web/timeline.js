@@ -96,7 +96,10 @@ export class Timeline extends Observable {
     this.changed();
   }
 
-  /** Show a page: with the loaded messages if they join, otherwise instead of them. `headSeq` is the room's last one. */
+  /**
+   * Show a page: with the loaded messages if no message is missing between the two, otherwise instead of them.
+   * `headSeq` is that of the room's last message.
+   */
   show(messages, asOfRev, headSeq) {
     const newestSeq = Math.max(0, ...messages.map(({ seq }) => seq));
     const joins = this.isLoaded && !this.isDetached && newestSeq >= this.firstSeq - 1;

@@ -75,7 +75,7 @@ class InboxQueryHandler:
     async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
         """Return the first seq and the frames of the first gapless run between `first` and `last`.
 
-        The frames have at most 8 MB in total.
+        The frames end with the first that takes them beyond 8 MB.
         """
         if last < first:
             return first, []

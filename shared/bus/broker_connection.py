@@ -45,8 +45,9 @@ class DeadLetter(NamedTuple):
 class BrokerConnection:
     """A connection and the channels on which it publishes, declares and listens.
 
-    `closed` is set when the connection or one of its long-lived channels is gone. From then on every method but `close`
-    raises one of CONNECTION_LOST_ERRORS.
+    `closed` is set when the connection or one of its long-lived channels is gone, or when the connection is to be
+    replaced. From then on methods other than `close` may raise one of CONNECTION_LOST_ERRORS, and `send` drops its
+    bodies once the transport is closing.
     """
 
     def __init__(self, connection: Connection) -> None:

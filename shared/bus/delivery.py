@@ -16,12 +16,13 @@ class DeliveryKind(StrEnum):
 
     ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct room,
     on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. A lost ORDERED
-    or DIRECT item shows as a gap, which the gateway fills. UNORDERED items (events for a community, a room or everyone)
-    are delivered once, in any order, to the listeners of that time; the loss of one with a connection is not detected.
-    A gateway never silently drops an ORDERED, DIRECT, HEAD, DIRECT_HEAD or UNORDERED item. LATEST items are conflated:
-    only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself,
-    which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process
-    that sent the commands.
+    or DIRECT item shows as a gap, which the gateway fills. UNORDERED items (events for a community, a room or everyone;
+    `member:invited`; `member:joined` of users who joined by a message or reaction) are delivered once, in any order, to
+    the listeners of that time. The loss of an event is not detected. `member:invited` is sent twice; `member:joined`
+    comes again with its entry, when the gateway fills the gap. A gateway never silently drops an ORDERED, DIRECT, HEAD,
+    DIRECT_HEAD or UNORDERED item. LATEST items are conflated: only the newest one of each key matters. TRANSIENT items
+    are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client. REPLY and ANSWERED
+    items answer commands; their channel is the gateway process that sent the commands.
     """
 
     ORDERED = "o"

@@ -73,8 +73,8 @@ _SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
 _BOUNDED_SINGLE: Arguments = {**_REPLICATED, "x-single-active-consumer": True, "x-max-length-bytes": TICKS_MAX_BYTES}
 
 # The queues of a process end with its connection. They are bounded: gateways detect a lost line of a log or an inbox as
-# a gap. A lost UNORDERED item (an event for a community, a room or everyone) is not detected: it goes to the listeners
-# of that time.
+# a gap. The loss of an event for a community, a room or everyone (UNORDERED) is not detected: such an event is only for
+# the listeners of that time.
 PRIVATE_QUEUE: Arguments = {"x-max-length-bytes": PRIVATE_QUEUE_MAX_BYTES}
 OWNER_QUEUE: Arguments = {
     "x-max-length-bytes": OWNER_QUEUE_MAX_BYTES,

@@ -166,9 +166,10 @@ class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):
 
 
 class ListRecentDirectMessages(ServiceRequest, frozen=True, kw_only=True, tag="directs"):
-    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `RecentDirectMessages`.
+    """Get the positions of the log entries since `since_ms` in the direct rooms of these users.
 
-    Sent by a gateway that may have lost lines. Only the last 1,000 messages of each room are considered.
+    Changes of messages are included. Reply: `RecentDirectMessages`. Sent by a gateway that may have lost lines. Only
+    the last 1,000 entries of each room are considered.
     """
 
     user_ids: tuple[str, ...]
@@ -270,14 +271,14 @@ class MemberPage(WireStruct, frozen=True, kw_only=True):
 
 
 class DirectMessagePosition(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The position of a message in the log of its room, and the time when it was stored."""
+    """The position of an entry in the log of its room, and the time when it was stored."""
 
     rev: int
     created_at_ms: int
 
 
 class DirectRoom(WireStruct, frozen=True, kw_only=True):
-    """A direct room and the positions of its recent messages, in order, at least one."""
+    """A direct room and the positions of its recent entries, in order, at least one."""
 
     room_id: str
     user_ids: tuple[str, str]
@@ -285,7 +286,7 @@ class DirectRoom(WireStruct, frozen=True, kw_only=True):
 
 
 class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
-    """Recent messages by room. `is_whole` is False if there were more than one reply can hold."""
+    """Recent entries by room. `is_whole` is False if there were more than one reply can hold."""
 
     rooms: tuple[DirectRoom, ...]
     is_whole: bool = True

@@ -1,6 +1,7 @@
 """Frames that carry events of internal services. Pure.
 
-The service's data are passed on unchanged and may have more fields than are declared here.
+The service's data may have more fields than are declared here. They are passed on without `seq`, and in a
+`notification.created` also without `id` and `createdAt`, which notifier sets.
 """
 
 from typing import Annotated

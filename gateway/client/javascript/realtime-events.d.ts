@@ -135,9 +135,9 @@ export interface ChatroomDeleted {
 /**
  * `recovered` is true if all missed messages (`since`) or entries (`sinceRev`) are replayed; otherwise none are.
  *
- * It is false if neither `since` nor `sinceRev` was given, if the given one is beyond the room's head, and if more
- * than 1,000 missed items are for clients, they exceed 8 MB, or more than 4,000 entries were missed. `seq` is the
- * room's last message and `rev` the last entry of its log.
+ * It is false if neither `since` nor `sinceRev` was given, if the given one is beyond the room's head, if the missed
+ * items that clients would see are more than 1,000 or exceed 8 MB, or if more than 4,000 entries were missed. `seq` is
+ * the room's last message and `rev` the last entry of its log.
  */
 export interface ChatroomSubscribed {
   channel: 'chatroom';

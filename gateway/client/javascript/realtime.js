@@ -39,14 +39,14 @@
  * setToken(token)                       wake()                                   state, stats, url, ws
  *
  * Channels: 'chatroom' {chatroomId, since? or sinceRev?}, 'notifications' {since?}, 'market' {symbols, maxRate?},
- * 'community' {communityId}, 'activity' (all rooms of the user). A subscription lasts until `unsubscribe`, `close`, or a
- * rejection by the server.
+ * 'community' {communityId}, 'activity' (all rooms of the user). A subscription lasts until you unsubscribe or the server
+ * refuses or ends it. It survives reconnects, and a later `connect()` of a closed client restores it.
  *
  * Events: handlers receive the frame's `data`, as published. Every server frame is an event, except repeats:
  * chat:message, chat:updated, chat:deleted, chat:reaction, chat:pinned, chat:typing, chat:read, user:online,
- * user:offline, room:presence, member:joined, member:left, chatroom:updated, chatroom:deleted, room:activity,
- * room:unread, market:price, notification:new, post:created, trade:created, session:started, session:ended, auth:ok,
- * subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other
+ * user:offline, room:presence, member:joined, member:left, member:invited, chatroom:updated, chatroom:deleted,
+ * room:activity, room:unread, market:price, notification:new, post:created, trade:created, session:started,
+ * session:ended, auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other
  * `a:b`. The client adds:
  *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
  *                      (reconnects after retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: access denied)

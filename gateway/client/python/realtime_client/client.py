@@ -94,8 +94,8 @@ class RealtimeClient:
         """Subscribe to a channel and return the `subscribed` data.
 
         Channels and options: "chatroom" (chatroom_id, since=None or since_rev=None), "notifications" (since=None),
-        "market" (symbols, max_rate=10.0), "community" (community_id), "activity". The subscription outlives connections
-        until `unsubscribe`. Raises RequestFailed.
+        "market" (symbols, max_rate=10.0), "community" (community_id), "activity". The subscription lasts until you
+        unsubscribe or the server refuses or ends it, and survives reconnects. Raises RequestFailed.
         """
         target = SUBSCRIPTIONS[channel](**options)
         return await self._shell.ask(lambda now_s: self._core.subscribe(target, now_s))
