@@ -22,7 +22,7 @@ from shared.telemetry import logs
 from shared.times import now_ms, to_iso
 from shared.tokens import TokenRequest, sign
 
-SEARCH_PAGES_MAX = 100  # pages; a page without a hit has searched 8,192 messages
+SEARCH_PAGES_MAX = 100  # pages; a page without a hit has searched 6,144 messages
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
