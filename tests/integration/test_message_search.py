@@ -141,7 +141,7 @@ class SearchWorld:
     async def indexed_words(self, room_id: str) -> str:
         """Return all words of a room that the index holds."""
         found = await self.database["message_words"].find({"roomId": room_id}).to_list(None)
-        return "\n".join(decompressed(document["words"]) for document in found)
+        return "\n".join(decompressed(document["words"]) or "" for document in found)
 
     async def assert_found(self, room_id: str, limit: int = 7) -> None:
         for query in QUERIES:

@@ -96,7 +96,7 @@ GROUND = {
     "shared.ids",
     "shared.process.settings",
 }
-PURE_LIBRARIES = {"emoji", "msgspec", "orjson"}
+PURE_LIBRARIES = {"emoji", "msgspec", "orjson", "zstandard"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
