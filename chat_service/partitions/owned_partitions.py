@@ -93,6 +93,12 @@ class OwnedPartitions:
         except Unavailable as error:
             log.warning("owners_not_read", reason=str(error))
 
+    async def _refresh_periodically(self) -> None:
+        while True:
+            await until_next(REFRESH_S)
+            await self._refresh()
+            self._adopt()
+
     # Bodies and broadcasts in -----------------------------------------------------------------------------------------
 
     def _on_body(self, body: bytes) -> None:
@@ -275,16 +281,6 @@ class OwnedPartitions:
             self._beat()
         self._beat()
         await self._leases.end()
-
-    # In the background ----------------------------------------------------------------------------------------------
-
-    async def _refresh_periodically(self) -> None:
-        while True:
-            await until_next(REFRESH_S)
-            await self._refresh()
-            self._adopt()
-
-    # Readiness ------------------------------------------------------------------------------------------------------
 
     async def readiness(self) -> str | None:
         """Return None while every partition of this replica's share is owned by it, else the reason."""

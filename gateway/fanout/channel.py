@@ -28,8 +28,6 @@ class Channel:
         self.waiting: dict[Sink, Subscriber] = {}
         self.direct: dict[Sink, int] = {}  # implicit subscribers of a direct room: the position after which each began
 
-    # Queries --------------------------------------------------------------------------------------------------------
-
     @property
     def live(self) -> set[Sink]:
         """Return the LIVE sockets."""
@@ -59,10 +57,7 @@ class Channel:
     # Attempts to subscribe ------------------------------------------------------------------------------------------
 
     def join(self, sink: Sink) -> None:
-        """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live.
-
-        A live socket of an unordered channel stays live meanwhile.
-        """
+        """Begin an attempt: buffer for `sink` until it goes live. A live socket of an unordered channel stays live."""
         if (subscriber := self.waiting.get(sink)) is not None:
             subscriber.retry()
         elif sink in self.live and self.stream.last_position is None:  # an unordered channel
