@@ -149,7 +149,8 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     ):
         with lifecycle.stopping_on_failure(stop), background(tasks) as spawn:
             gateway = GatewayParts(settings, verifier, bus, node_id, tasks, spawn)
-            admin.checks |= {"broker": bus.readiness} | gateway.checks()
+            admin.dependencies["broker"] = bus.readiness  # shared by all gateways: each answers UNAVAILABLE itself
+            admin.checks |= gateway.checks()
             bus.on_connected.append(gateway.revocations.connected)
             for work in gateway.background_work():
                 spawn(work)

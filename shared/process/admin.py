@@ -19,10 +19,14 @@ Readiness = Callable[[], Awaitable[str | None]]
 
 
 class Admin:
-    """Answers probes. A check returns None if ready, otherwise the reason, which the answer lists by check name."""
+    """Answers probes. A check returns None if ready, otherwise the reason, which the answer lists by check name.
+
+    `dependencies` are checked and reported alike, but do not make the process unready.
+    """
 
     def __init__(self) -> None:
         self.checks: dict[str, Readiness] = {}
+        self.dependencies: dict[str, Readiness] = {}
         self._began_at_s = time.monotonic()
         self.port = 0
         self._asked: set[str] = set()
@@ -53,7 +57,7 @@ class Admin:
         return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        checks = dict(self.checks)
+        checks = {**self.dependencies, **self.checks}
         answers = await asyncio.gather(*map(_answer, checks.values()))
         reasons = {name: reason for name, reason in zip(checks, answers, strict=True) if reason is not None}
         for name in checks:
@@ -61,10 +65,9 @@ class Admin:
         for name in self._asked - checks.keys():
             metrics.READY.remove(name)
         self._asked = set(checks)
-        body = to_json(
-            {"status": "not ready" if reasons else "ready", "checks": list(checks), "reasons": reasons},
-        )
-        return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
+        is_ready = reasons.keys().isdisjoint(self.checks)
+        body = to_json({"status": "ready" if is_ready else "not ready", "checks": list(checks), "reasons": reasons})
+        return web.Response(status=200 if is_ready else 503, body=body, content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
