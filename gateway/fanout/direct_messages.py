@@ -19,6 +19,7 @@ from shared.commands.chat_queries import DirectMessagePosition
 
 WITHHELD_MAX_BYTES = 16 * 1024 * 1024
 LEFT_MAX = 64
+_GAVE_UP = -1  # in place of a position: the socket asked for items that it never received
 
 
 class DirectMessages:
@@ -42,6 +43,8 @@ class DirectMessages:
         if fresh and self._withheld is not None:
             self._append_withheld(delivery, len(data))
             return
+        if fresh:
+            fresh = self._close_those_that_gave_up(fresh, name)
         room = self._registry.open(name)
         room.go_live_implicitly(fresh, delivery.position, now_s)
         for sink in channel_of_user.live & room.waiting.keys():
@@ -85,7 +88,11 @@ class DirectMessages:
         for sink in self._new_to(name, channel_of_user):
             position = self._position_left(sink, name)
             missed = (item.rev for item in messages if item.created_at_ms >= sink.opened_ms and item.rev > position)
-            if (first := next(missed, None)) is not None:
+            if (first := next(missed, None)) is None:
+                continue
+            if position == _GAVE_UP:
+                sink.close_for_resume()
+            else:
                 room = self._registry.add(sink, name)
                 room.catch_up_implicitly(sink, first - 1, now_s)
                 room.stream.note_head_and_gap(messages[-1].rev)
@@ -102,11 +109,14 @@ class DirectMessages:
         """Remember the position of a socket that leaves a channel. Bound: the last 64 channels per socket."""
         position = channel.position_of(sink)
         if position is not None:
-            left = self._left.setdefault(sink, {})
-            left.pop(channel.name, None)
-            left[channel.name] = position
-            if len(left) > LEFT_MAX:
-                del left[next(iter(left))]
+            self._remember_left(sink, channel.name, position)
+
+    def note_given_up(self, sink: Sink, name: str) -> None:
+        """Note that the attempt of a socket to subscribe has ended unanswered.
+
+        The attempt may come again, and replay items: no later message may be shown before these.
+        """
+        self._remember_left(sink, name, _GAVE_UP)
 
     def forget(self, sink: Sink) -> None:
         """Forget a closed socket."""
@@ -127,6 +137,20 @@ class DirectMessages:
     def _position_left(self, sink: Sink, name: str) -> int:
         """Return the position of a socket on a channel that it left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
+
+    def _remember_left(self, sink: Sink, name: str, position: int) -> None:
+        left = self._left.setdefault(sink, {})
+        left.pop(name, None)
+        left[name] = position
+        if len(left) > LEFT_MAX:
+            del left[next(iter(left))]
+
+    def _close_those_that_gave_up(self, sinks: set[Sink], name: str) -> set[Sink]:
+        """Close the sockets that gave up a subscription to a room, and return the others: those closed resume it."""
+        given_up = {sink for sink in sinks if self._position_left(sink, name) == _GAVE_UP}
+        for sink in given_up:
+            sink.close_for_resume()
+        return sinks - given_up
 
     def _append_withheld(self, delivery: Delivery, size_bytes: int) -> None:
         self._withheld_bytes += size_bytes

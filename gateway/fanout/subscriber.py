@@ -7,7 +7,7 @@
     JOINING ── resume (it listened before) ──> LIVE, AHEAD or SUSPENDED
     JOINING ── linger ──> LINGERING
     LINGERING ── join ──> JOINING
-    LINGERING ── 10 s without a join ──> absent; its socket is closed if direct messages wait for it
+    LINGERING ── 10 s without a join ──> absent; its socket is closed if a direct message waits for it, or comes later
     LIVE, AHEAD ── join ──> JOINING; a socket of a channel without an order stays LIVE meanwhile
     LIVE, AHEAD ── suspend ──> SUSPENDED
     SUSPENDED ── pass_check ──> LIVE or AHEAD

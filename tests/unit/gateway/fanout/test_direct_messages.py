@@ -124,6 +124,25 @@ def test_abandoned_attempt_leaves_or_closes_if_direct_messages_wait() -> None:
     assert hub.give_up(20.0) == []
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["live", "found after a loss"])
+def test_direct_message_after_an_abandoned_attempt_closes_the_socket(is_lost: bool) -> None:
+    """A client that reads slowly may retry later: its replay must not come behind this message."""
+    hub = Hub()
+    sink, other = user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2")
+    hub.join(sink, ROOM)
+    hub.channels[ROOM].linger(sink, 0.0)
+    for left, name in hub.give_up(11.0):
+        hub.leave(left, name)
+        hub.directs.note_given_up(left, name)
+    if is_lost:
+        hub.directs.catch_up("a", "r", [stored(5)], 12.0)
+    else:
+        hub.deliver(direct(5, "a"), 12.0)
+    settle(hub, 12.0)
+    assert (sink.got, sink.is_closed_for_resume) == ([], True)
+    assert other.is_closed_for_resume is False
+
+
 def stored(rev: int, created_at_ms: int = 1000) -> DirectMessagePosition:
     return DirectMessagePosition(rev=rev, created_at_ms=created_at_ms)
 
