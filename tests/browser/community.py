@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from gateway.http.dev_tokens import user_id_of
 from tests.support.live_client import LiveClient, RestClient
@@ -59,6 +60,8 @@ DESK = (
     ("Marcus Chen", "That fits. 2,400 is the line: above it the stops from last Thursday are next."),
     ("Jonas Weber", "Careful with spreads at 13:30, they went to 90 cents last month."),
 )
+EDITED_TEXT = "Careful with spreads at 13:30 New York, they went to 90 cents last month."
+LAST_TEXT = "I pinned the levels."
 ELSEWHERE = (
     ("EUR/USD Trading Room", "Priya Nair", "1.0850 again. Third time this week."),
     ("EUR/USD Trading Room", "Jonas Weber", "Dollar index is rolling over on the 4H."),
@@ -112,6 +115,7 @@ class Community:
     async def _talk(self, viewer: str) -> None:
         for author, text in DESK:
             await self._say(ROOMS[0].name, author, text)
+        await self._respond(viewer)
         for room, author, text in ELSEWHERE:
             await self._say(room, author, text)
         me = self._people[viewer].caller
@@ -124,10 +128,30 @@ class Community:
         for symbol, direction, price in ALERTS:
             await me.data("POST", "/v1/alerts", json={"symbol": symbol, "direction": direction, "price": price})
 
-    async def _say(self, room: str, author: str, text: str) -> None:
-        await self._people[author].caller.data(
-            "POST", f"/v1/chatrooms/{self._rooms[room]}/messages", json={"message": text}
+    async def _respond(self, viewer: str) -> None:
+        """React, reply, edit, delete, mention and pin in the first room."""
+        room = f"/v1/chatrooms/{self._rooms[ROOMS[0].name]}"
+        newest_first = await self._people[viewer].caller.data("GET", f"{room}/messages")
+        ids = [message["id"] for message in reversed(newest_first)]
+        for emoji, names in (("👍", HERE[1:4]), ("🔥", (HERE[4], viewer))):
+            for name in names:
+                await self._people[name].caller.data("PUT", f"{room}/messages/{ids[0]}/reactions/{quote(emoji)}")
+        await self._people["Jonas Weber"].caller.data(
+            "PATCH", f"{room}/messages/{ids[-1]}", json={"message": EDITED_TEXT}
         )
+        slip = await self._say(ROOMS[0].name, "Tom Okafor", "wrong room, sorry")
+        await self._people["Tom Okafor"].caller.data("DELETE", f"{room}/messages/{slip}")
+        mentioning = {"replyTo": ids[5], "mentions": [user_id_of(viewer)]}
+        await self._say(
+            ROOMS[0].name, "Marcus Chen", f"@{viewer} then 2,400 is yours. I pinned the levels.", **mentioning
+        )
+        await self._people["Marcus Chen"].caller.data("PUT", f"{room}/pins/{ids[0]}")
+
+    async def _say(self, room: str, author: str, text: str, **extras: Any) -> str:
+        """Send a message and return its id."""
+        path = f"/v1/chatrooms/{self._rooms[room]}/messages"
+        message = await self._people[author].caller.data("POST", path, json={"message": text, **extras})
+        return str(message["id"])
 
     async def add_unread(self) -> None:
         """Send a few messages that the viewer has not read."""

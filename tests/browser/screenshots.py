@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.async_api import Browser, expect
 
 from deploy.local.settings import PROJECT
-from tests.browser.community import DESK, ROOMS, Community
+from tests.browser.community import LAST_TEXT, ROOMS, Community
 from tests.browser.prices import PriceWalk
 from tests.support.browser import CHROMIUM, DESKTOP, INSTALL, PHONE, Scheme, Visitor, chromium
 from tests.support.infrastructure import Infrastructure
@@ -73,10 +73,19 @@ async def on_a_desktop(browser: Browser, url: str, scheme: Scheme, community: Co
         await ada.sign_in(VIEWER)
         await choose_symbol(ada, "XAU/USD")
         await ada.room(ROOMS[0].name).click()
-        await ada.sees_message(DESK[-1][1])
+        await expect(ada.page.get_by_text(LAST_TEXT)).to_be_visible()
         async with community.typing():
             await expect(ada.page.locator(".typing")).to_contain_text("typing")
             await shoot("chat")
+        await ada.page.get_by_role("button", name="Pinned messages, 1").click()
+        await shoot("pins")
+        await ada.page.keyboard.press("Escape")
+        await ada.page.get_by_role("button", name="Search messages").click()
+        await ada.page.get_by_role("dialog").get_by_role("searchbox").fill("2,400")
+        await expect(ada.page.get_by_role("dialog")).to_contain_text("That fits")
+        await shoot("search")
+        for _ in range(2):  # the first one clears the field
+            await ada.page.keyboard.press("Escape")
         for opener, name in (("#bell", "notifications"), ("#connection", "connection")):
             await ada.page.locator(opener).click()
             await shoot(name)
@@ -96,7 +105,7 @@ async def on_a_phone(browser: Browser, url: str, scheme: Scheme, community: Comm
         await expect(ada.room(ROOMS[0].name)).to_be_visible()
         await shoot("rooms")
         await ada.room(ROOMS[0].name).click()
-        await ada.sees_message(DESK[-1][1])
+        await expect(ada.page.get_by_text(LAST_TEXT)).to_be_visible()
         async with community.typing():
             await expect(ada.page.locator(".typing")).to_contain_text("typing")
             await shoot("chat")
