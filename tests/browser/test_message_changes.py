@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Locator, expect
 
 from tests.support.browser import Visitor
 from tests.support.live_client import RestClient
+from tests.support.local_system import LocalSystem
 
 ADA, BEN = "user_ada_lovelace", "user_ben_carter"
 
@@ -20,16 +21,28 @@ class Pair(NamedTuple):
     ben: Visitor
 
 
-@pytest.fixture
-async def pair(browser: Browser, url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    """Yield two visitors of a new room named after the test."""
-    name = request.node.name.removeprefix("test_").replace("_", " ").capitalize()[:60]
+@pytest.fixture(scope="module")
+async def signed_in(browser: Browser, system: LocalSystem) -> AsyncIterator[Pair]:
+    """Yield two visitors, who stay signed in for all tests."""
+    url = system.entries()["GATEWAY_URL"]
     async with Visitor.arrive(browser, url, "Ada Lovelace") as ada, Visitor.arrive(browser, url, "Ben Carter") as ben:
-        await ada.create_room(name)
-        await ben.open_room(name)
-        await ben.page.get_by_role("button", name="Join").click()
-        await expect(ada.page.locator(".chat-head")).to_contain_text("2 members")
         yield Pair(ada, ben)
+
+
+@pytest.fixture
+async def pair(signed_in: Pair, url: str, request: pytest.FixtureRequest) -> Pair:
+    """Return the two visitors, with fresh pages, in a new room named after the test."""
+    name = request.node.name.removeprefix("test_").replace("_", " ").capitalize()[:60]
+    for visitor in signed_in:
+        await visitor.page.goto("about:blank")
+        await visitor.page.goto(url)
+        await visitor.is_live()
+    ada, ben = signed_in
+    await ada.create_room(name)
+    await ben.open_room(name)
+    await ben.page.get_by_role("button", name="Join").click()
+    await expect(ada.page.locator(".chat-head")).to_contain_text("2 members")
+    return signed_in
 
 
 def message(visitor: Visitor, text: str) -> Locator:
