@@ -25,7 +25,11 @@ FRAMES_OUT = Counter(
     ["way"],
 )
 BYTES_OUT = Counter("gateway_bytes_out", "Bytes of frames sent to clients", ["way"])
-ERRORS_OUT = Counter("gateway_errors_out", "Error frames sent to clients, by code", ["code"])
+ERRORS_OUT = Counter(
+    "gateway_errors_out",
+    "Error frames that answer requests, by code; without those for auth and those sent with a close",
+    ["code"],
+)
 AUTH_FAILURES = Counter("gateway_auth_failures", "Tokens refused, by code", ["code"])
 JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's key set, by outcome", ["outcome"])
 SUBSCRIPTIONS = Gauge("gateway_subscriptions", "Subscriptions of all connections")
@@ -43,7 +47,10 @@ SHED = Counter("gateway_shed", "Transient items dropped for slow connections (lo
 CONFLATED = Counter("gateway_conflated", "Prices replaced by newer ones for slow connections (conflation)")
 SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough now")
 SLOW_BYTES = Gauge("gateway_slow_bytes", "Bytes queued for slow connections")
-SLOW_CLOSES = Counter("gateway_slow_closes", "Connections closed with 4413: over 1 MB of lossless items was queued")
+SLOW_CLOSES = Counter(
+    "gateway_slow_closes",
+    "Connections closed with 4413: over 1 MB of lossless items and newest prices was queued, except those of a replay",
+)
 COMMANDS_SHED = Counter("gateway_commands_shed", "Room commands refused because too many wait for their partition")
 GAPS = Counter("gateway_gaps", "Gaps in a channel for which history was requested")
 GAPS_LOST = Counter("gateway_gaps_lost", "Gaps that could not be filled and were skipped")

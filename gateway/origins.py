@@ -13,7 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class OriginPolicy:
-    """The origins that may use the gateway. Open to all without an entry, and with `*` as the only one."""
+    """The origins that may use the gateway. Every origin is allowed if the list is empty or holds only `*`."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self.is_open = not allowed or tuple(allowed) == (ANY,)

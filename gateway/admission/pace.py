@@ -13,7 +13,8 @@ AT_ONCE_MIN = 32
 AT_ONCE_FIRST = 48
 AT_ONCE_MAX = 64  # above this, clients only delay each other and all messages
 AT_ONCE_STEP = 8
-# A request follows its connection immediately. A few hundred idle connections per second thus delay no client.
+# A client sends its request right after connecting, so a connection without one stops counting after 50 ms. A few
+# hundred idle connections per second thus delay no client.
 ARRIVAL_GRACE_S = 0.05
 SERVICE_GRACE_S = 1.0
 LATE_S = 0.1

@@ -39,7 +39,7 @@ class PublishedKeys:
         return None if self._schedule.has_succeeded else "the issuer's keys have not been fetched yet"
 
     async def refresh(self) -> None:
-        """Fetch the keys now, unless the last fetch was within the cooldown. Raises Unavailable if the fetch fails."""
+        """Fetch the keys now, unless within the cooldown. Raises Unavailable if the last fetch failed."""
         if self._schedule.may_fetch(time.monotonic()):
             fetches = self._fetches
             self._wanted.set()

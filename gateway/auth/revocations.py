@@ -78,9 +78,9 @@ class RevocationListSync:
         self._due.set()
 
     async def loaded(self) -> None:
-        """Wait, without a deadline, until the scheduled load has succeeded, for which notifier must answer.
+        """Wait, without a deadline, until the scheduled load has succeeded. That requires an answer from notifier.
 
-        Otherwise the gateway could authenticate a banned user, or deliver to them.
+        Without this wait the gateway could authenticate a banned user, or deliver to them.
         """
         while not await is_set_within(self._loaded, COMPLAIN_S):
             log.error("revocations_not_loaded", waited_s=COMPLAIN_S)

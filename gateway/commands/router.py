@@ -99,7 +99,7 @@ class CommandRouter:
         if not self._bus.is_connected:
             pending.fail("the broker is not connected")
         elif not self._outbox.add(pending.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
-            pending.fail("too many commands wait for the room")
+            pending.fail("too many commands wait for the room's partition")
             raise _overloaded()
         else:
             self._waiting[command.id] = pending
@@ -208,4 +208,4 @@ class CommandRouter:
 
 def _overloaded() -> Refusal:
     COMMANDS_SHED.inc()
-    return Refusal.overload(ErrorCode.UNAVAILABLE, "too many commands wait for the room")
+    return Refusal.overload(ErrorCode.UNAVAILABLE, "too many commands wait for the room's partition")

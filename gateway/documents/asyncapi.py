@@ -14,15 +14,16 @@ from shared.protocol.server_frames import SERVER_FRAMES
 
 DESCRIPTION = """JSON text frames over one WebSocket: chat, prices, notifications, presence.
 
-The first frame is `auth`. Before `auth:ok` the server accepts only `auth` and `ping`, but a client may pipeline
-`subscribe` after `auth` without waiting. The server handles the frames of one client in the order sent. An answer
-carries the `id` of the frame that it answers, if that frame had one. An `error` does not close the socket; a close code
-gives the reason for a close. Send `ping` every 30 seconds: the server closes a socket after 60 seconds of silence. The
-server ignores unknown fields, and clients should do the same."""
+The first frame is `auth`. A frame other than `auth` or `ping` on an unauthenticated socket closes it. A client may
+still send `subscribe` right behind `auth`: the server reads the next frame only once `auth` is handled. The server
+handles the frames of one client in the order sent. An answer carries the `id` of the frame that it answers, if that
+frame had one. An `error` does not close the socket; a close code gives the reason for a close. Send `ping` every 30
+seconds: the server closes a socket after 60 seconds of silence. The server ignores unknown fields, and clients should
+do the same."""
 
 # The reaction of a client to each close code: `x-close-codes`.
 CLOSES: dict[int, str] = {
-    CloseCode.GOING_AWAY: "The server is shutting down. Reconnect and resume.",
+    CloseCode.GOING_AWAY: "From a proxy that stops. Reconnect and resume.",
     CloseCode.UNSUPPORTED: "Binary frame received. Fix the client.",
     CloseCode.TOO_BIG: "Frame larger than 64 KB. Fix the client.",
     CloseCode.INTERNAL: "Internal server error. Reconnect with backoff.",

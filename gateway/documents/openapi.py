@@ -28,7 +28,7 @@ FAILURES: dict[int, str] = {
     409: "Not possible in the current state, such as an edit of a deleted message: `CONFLICT`.",
     413: "The body is too large: `TOO_LARGE`.",
     414: "The URL is longer than 8 KB: `TOO_LARGE`.",
-    415: "The Content-Type is not JSON, or the body is compressed: `VALIDATION`.",
+    415: "The Content-Type, if any, is neither JSON nor plain text, or the body is compressed: `VALIDATION`.",
     429: "The caller's rate is exceeded: `RATE_LIMITED`, with `retryAfterMs` if waiting helps.",
     503: "A service behind the gateway is unavailable; a retry may succeed: `UNAVAILABLE`.",
 }

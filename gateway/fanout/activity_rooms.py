@@ -25,7 +25,7 @@ class ActivitySink(Sink, Protocol):
 
 
 class FollowedRoom:
-    """A room as all its followers see it. `changed` is the number of the flush that its newest message waited for.
+    """A room as all its followers see it. `changed` is the number of the flush that shows its newest message.
 
     `rev` is the newest entry seen; 0: none. `base` is where tracking began: the rev of the first query's answer, or the
     position before the first line. An answer with a rev below `base` lacks entries that were never seen here, so the

@@ -26,7 +26,7 @@ class DirectMessages:
     """Delivers direct messages. Bound: 16 MB are withheld; beyond that, sockets new to the room are closed.
 
     `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined. From
-    then on messages are withheld; the caller fetches recent ones, clears `has_missed`, and calls `release`.
+    then on messages are withheld; the caller clears `has_missed`, fetches recent ones, and calls `release`.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -112,7 +112,7 @@ class DirectMessages:
             self._remember_left(sink, channel.name, position)
 
     def note_given_up(self, sink: Sink, name: str) -> None:
-        """Note that the attempt of a socket to subscribe has ended unanswered.
+        """Note that the attempt of a socket to subscribe has failed and was not retried in time.
 
         The attempt may come again, and replay items: no later message may be shown before these.
         """
@@ -146,7 +146,10 @@ class DirectMessages:
             del left[next(iter(left))]
 
     def _close_those_that_gave_up(self, sinks: set[Sink], name: str) -> set[Sink]:
-        """Close the sockets that gave up a subscription to a room, and return the others: those closed resume it."""
+        """Close the sockets that gave up a subscription to the room, and return the other sockets.
+
+        The clients of the closed sockets reconnect and resume it.
+        """
         given_up = {sink for sink in sinks if self._position_left(sink, name) == _GAVE_UP}
         for sink in given_up:
             sink.close_for_resume()

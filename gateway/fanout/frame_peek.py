@@ -1,9 +1,10 @@
 """Fields read from delivered frames, without parsing the frequent ones. Pure.
 
 A gateway relays frames as bytes. A delivery line has five tab-separated fields, and their number cannot change while
-two releases run side by side. Only this module reads further fields: those of frequent frames by a search for fixed
-tokens. Rare frames (messages with mentions, edits, departures, read marks) are decoded. The search is safe: tokens
-contain quotation marks, which JSON escapes inside strings, and our own encoder writes the fields in a fixed order.
+two releases run side by side. Only this module reads fields inside the client frame: those of frequent frames by a
+search for fixed tokens. Rare frames (messages with mentions, edits, departures, read marks) are decoded. The search is
+safe: tokens contain quotation marks, which JSON escapes inside strings, and our own encoder writes the fields in a
+fixed order.
 """
 
 import re

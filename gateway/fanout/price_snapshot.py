@@ -11,7 +11,10 @@ from shared.protocol.server_frames import frame
 
 
 async def fetch_prices(backend: Backend, hub: Hub, symbols: Sequence[str]) -> list[str]:
-    """Deliver the newest prices of symbols to their channels. Return the unknown symbols. Raises Unavailable."""
+    """Deliver the newest prices of symbols to their channels. Return the unknown symbols.
+
+    Raises Refusal and Unavailable.
+    """
     answer = await backend.prices(GATEWAY, tuple(symbols))
     now_s = asyncio.get_running_loop().time()
     for price in answer.prices:

@@ -189,8 +189,9 @@ class Stream:
     def evict(self, user_id: str, position: int, farewell: bytes) -> None:
         """Evict a user's sockets after the item `position`, which may not have arrived yet.
 
-        Ignore an eviction at an earlier position: it is a repeat, and the user may have rejoined. The same goes for
-        AHEAD sockets past that position. Bound: one for each entry of a gap.
+        Ignore an eviction before the last position passed on: it is a repeat, and the user may have rejoined. AHEAD
+        sockets that have received that position already are spared for the same reason. Bound: evictions are kept for
+        at most one position per entry of a gap.
         """
         last_position = self._order.last_position
         if last_position is None or position < last_position:

@@ -29,7 +29,7 @@ def pong(data: bytes) -> bytes:
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """Return a close frame, with the reason cut to its 123 bytes; without a code, an empty one."""
+    """Return a close frame, with the reason cut to the 123 bytes that fit beside the code; empty without a code."""
     if code is None:
         return bytes((_CLOSE, 0))
     told = reason.encode()[: _SHORT_MAX - 2].decode(errors="ignore").encode()

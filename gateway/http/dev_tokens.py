@@ -52,7 +52,10 @@ def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
 
 
 def user_id_of(name: str) -> str:
-    """Return the user id of a name: `user_ada_lovelace` for `Ada Lovelace`. A hash replaces non-Latin characters."""
+    """Return the user id of a name: `user_ada_lovelace` for `Ada Lovelace`.
+
+    Unless the name consists of at most 40 letters a to z (in any case), digits and blanks, a hash of it is appended.
+    """
     plain = " ".join(name.split()).casefold()
     letters = unicodedata.normalize("NFKD", plain)
     slug = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")

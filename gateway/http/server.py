@@ -36,7 +36,7 @@ Upgrade = Callable[["_Connection", UpgradeHead], bool]
 class Runner(web.AppRunner):
     """Runs the application, and sends the failure envelope for failures before the application is reached.
 
-    A connection that sends no complete request within 10 s is dropped, and so is one that is idle for 75 s.
+    A connection whose first request head is not complete within 10 s is dropped, and so is one that is idle for 75 s.
     """
 
     __slots__ = ("_connections", "_pace", "_recent", "_upgrade")
@@ -82,7 +82,7 @@ class Runner(web.AppRunner):
         return self.server.connection(address)
 
     async def sweep(self) -> None:
-        """Drop connections that send their request too slowly or not at all, until cancelled."""
+        """Drop connections that send their first request head too slowly or not at all, until cancelled."""
         while True:
             await until_next(HEAD_TIMEOUT_S / 10)
             self._recent.drop_late(time.monotonic())
@@ -90,7 +90,10 @@ class Runner(web.AppRunner):
 
 
 class RecentConnections:
-    """The connections of the last HEAD_TIMEOUT_S, the oldest first, so that one sweep replaces a timer each."""
+    """The connections of the last HEAD_TIMEOUT_S, the oldest first.
+
+    One sweep replaces one timer per connection.
+    """
 
     def __init__(self) -> None:
         self._opened_at_s: dict[_Connection, float] = {}
@@ -104,7 +107,7 @@ class RecentConnections:
         self._opened_at_s.pop(connection, None)
 
     def drop_late(self, now_s: float) -> None:
-        """Forget connections older than HEAD_TIMEOUT_S; drop those that have sent no request."""
+        """Forget connections older than HEAD_TIMEOUT_S; drop those whose first request head is not complete."""
         late = [connection for connection, at_s in self._opened_at_s.items() if now_s - at_s >= HEAD_TIMEOUT_S]
         for connection in late:
             del self._opened_at_s[connection]
@@ -229,7 +232,7 @@ class _Connection(web.RequestHandler):
         return data
 
     def drop_if_silent(self) -> bool:
-        """Drop the connection if it has sent no complete request. Return whether it was dropped."""
+        """Drop the connection if its first request head is not complete. Return whether it was dropped."""
         if self._request_count or self.transport is None:
             return False
         self.abort()

@@ -45,9 +45,9 @@ class Attempts:
             socket.session.release(counted)
 
     def _roll_back(self, socket: Socket, target: Target, names: list[str], error: BaseException) -> None:
-        """End an attempt that failed. An earlier subscription continues if the attempt may succeed later.
+        """End an attempt that failed. The socket's earlier subscription continues if the attempt may succeed later.
 
-        One to prices continues in any case.
+        Otherwise that earlier subscription ends too. Earlier subscriptions to prices always continue.
         """
         match target:
             case MarketTarget():

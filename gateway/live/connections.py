@@ -31,7 +31,7 @@ class Connections:
         self._clock_offset_ms: float | None = None  # of the wall clock from the monotonic one, when it was last set
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
-        self.answers = 0  # frames to one socket since the last `_measure`
+        self.answers = 0  # frames sent to single sockets, not by the fan-out, since the last `_measure`
         self.answer_bytes = 0
         self.pings = 0  # text frames received that were pings
         self.bytes_in = 0  # size of all text frames received

@@ -26,8 +26,9 @@ def farewell(spread_ms: int) -> Close:
 async def drain(connections: Connections, over_s: float) -> None:
     """Close every socket with `server:drain` and 1012, spread over at most `over_s`.
 
-    Each client gets its own reconnect delay. Requests in flight are answered first, for at most 1 s. No connection is
-    upgraded any more.
+    Each client gets its own reconnect delay. Requests in flight are answered first, for at most 1 s. Call
+    `LiveEndpoint.stop_admitting` first: `drain` closes only the sockets open when it begins, and then waits until no
+    socket is left.
     """
     metrics.DRAINING.set(1)
     sockets = list(connections.sockets)

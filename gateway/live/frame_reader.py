@@ -5,8 +5,8 @@
                                    └──> ProtocolViolation: the caller fails the connection with its code
 
 `next` reads one frame, so the caller decides how many of them it processes in a turn. An idle reader holds no bytes
-except those of a frame that has begun. A violation is found as soon as its byte has arrived, invalid UTF-8 at the end
-of its message.
+except those of a frame that has begun. A violation in a frame's head is found once the head has arrived; invalid
+content at the end of its frame or message.
 """
 
 import zlib

@@ -1,7 +1,7 @@
 """The send queue of a slow socket. Pure; bounded in bytes.
 
-Lossless items are queued, up to `max_bytes`; those of a replay do not count, since a budget bounds them. Only the
-newest price of each symbol is queued (conflation). Transient items are dropped (load shedding).
+Lossless items are queued, and of prices only the newest of each symbol (conflation). Both count towards `max_bytes`,
+except items of a replay, since a budget bounds them. Transient items are dropped (load shedding).
 """
 
 from collections.abc import Iterable

@@ -74,8 +74,9 @@ class Subscriptions:
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Subscribe and answer. Raises Refusal or Unavailable.
 
-        An earlier subscription continues after Unavailable or a retryable refusal. Any other refusal during the attempt
-        ends it, except one to prices or `activity`.
+        After Unavailable or a retryable refusal, the socket's earlier subscription to the target continues. Any other
+        refusal during the attempt ends that earlier subscription too. Earlier subscriptions to prices and to `activity`
+        always continue.
         """
         match target:
             case ChatroomTarget():

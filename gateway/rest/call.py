@@ -158,7 +158,10 @@ class Call:
         self._item_max_bytes = item_max_bytes
 
     def answer_max_bytes(self, arguments: Mapping[str, Any]) -> int:
-        """Return the maximum size of the answer: a page of items, or one item."""
+        """Return the bytes to reserve: `limit` items of a paged call.
+
+        For any other call, that is the size of one item, which its answer may exceed.
+        """
         return self._item_max_bytes * int(getattr(arguments.get("query"), "limit", 1))
 
     async def arguments(self, request: web.Request) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def query_of(request: web.Request, kind: type[T]) -> T:
 def _elements_of(raw_query: str, name: str) -> list[str]:
     """Return the elements of a list parameter, of all its values.
 
-    Many HTTP libraries encode the separators too. So an encoded comma separates, unless its value has a plain one.
+    Many HTTP libraries encode the separators too. So `%2C` separates elements too, unless the same value also contains
+    an unencoded comma; then `%2C` is part of an element.
     """
     elements: list[str] = []
     for part in raw_query.split("&"):

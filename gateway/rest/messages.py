@@ -30,10 +30,7 @@ Emoji = Annotated[str, msgspec.Meta(min_length=1, description="one emoji, or a n
 
 
 class MessagesQuery(RequestStruct, frozen=True):
-    """`before`, `after` and `around` are seqs, take precedence over `page`, and cost the same at any depth.
-
-    With `around`, the message of that seq is in the middle of the page.
-    """
+    """The page of a room's messages to return, as `MessageCalls.list_messages` describes."""
 
     page: Page = 1
     limit: Limit = 50
@@ -79,7 +76,12 @@ class MessageCalls(Calls):
     async def list_messages(
         self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery
     ) -> Paged[chat_views.MessageView]:
-        """Return the messages of a room, newest first."""
+        """Return the messages of a room, newest first.
+
+        `before`, `after` and `around` are seqs, and cost the same at any depth. `after` and `around` take precedence
+        over `page`; with `before`, `page` counts the pages back from it. With `around`, the message of that seq is in
+        the middle of the page.
+        """
         if query.around is not None:
             if query.before is not None or query.after is not None:
                 raise Refusal.invalid("around", "must not be given together with before or after")
@@ -195,7 +197,7 @@ class MessageCalls(Calls):
     async def delete_message(self, caller: Caller, chatroom_id: RoomId, message_id: MessageId) -> chat.Gone:
         """Replace a message by a tombstone.
 
-        Only its author may, and in a room that is not direct a user of higher rank.
+        Only its author may, and outside direct rooms a moderator, the creator or an admin who ranks above the author.
         """
         command = chat.DeleteMessage(
             **self._backend.room_command_fields(caller), room_id=chatroom_id, message_id=message_id

@@ -72,8 +72,8 @@ let pressed = null; // the element under a pointer that is down
 const held = new Map(); // renderings that wait for it, by root
 
 /**
- * Call `render` now, or once the pointer that is down within `root` is up: a click on an element that is replaced between
- * the two would be lost.
+ * Call `render` now, or once the pointer that is down within `root` is up: a click on an element that is replaced
+ * between pointer down and pointer up would be lost.
  */
 export function whenReleased(root, render) {
   if (pressed && root.contains(pressed)) held.set(root, render);

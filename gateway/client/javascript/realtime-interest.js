@@ -61,7 +61,7 @@ export class Interest {
   #rooms = new Map();
   #inbox = null;
   #symbols = new Map(); // symbol → {maxRate, seq, isConfirmed}
-  #others = new Map(); // channels without an order: communities
+  #others = new Map(); // channels without an order: communities and `activity`
   #unsubscribing = new Set(); // rooms until the server confirms; their messages are dropped
 
   /** Store a subscription of the application. A known position takes precedence over `since`. */

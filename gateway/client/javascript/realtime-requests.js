@@ -1,5 +1,5 @@
-// Unanswered requests: ordered by key, resent until answered, each with a deadline. Pure. Times are milliseconds of
-// one monotonic clock. Used by realtime-core.js.
+// Unanswered requests: ordered by key, resent until answered; messages and other requests with a deadline, subscribes
+// and unsubscribes without. Pure. Times are milliseconds of one monotonic clock. Used by realtime-core.js.
 
 /** Failure of a request. `code` is a code of the protocol, or one that the client adds. */
 export class RealtimeError extends Error {

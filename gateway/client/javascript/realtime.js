@@ -21,8 +21,8 @@
  *
  * new RealtimeClient(apiKey, token, options?)
  *   token     a JWT, or a function that returns one or a promise of one. The argument is the reason: 'connect',
- *             'expiring' (a minute before expiry) or 'refused' (after 4401). With a string, a refusal closes the
- *             client; call `setToken(token)` and `connect()` to continue.
+ *             'expiring' (at most a minute before expiry) or 'refused' (after 4401). With a string, a refusal closes
+ *             the client; call `setToken(token)` and `connect()` to continue.
  *   options   url: ws(s)://host/v1/live or http(s)://host; default in a browser: the host of the page.
  *             WebSocket: the class to use. backoffFirstMs 500, backoffMaxMs 30000, connectTimeoutMs 10000,
  *             answerTimeoutMs 10000, heartbeatMs (default: the server's), requestTimeoutMs 120000 (0: no deadline),
@@ -49,7 +49,8 @@
  * session:ended, auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other
  * `a:b`. The client adds:
  *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
- *                      (reconnects after retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: access denied)
+ *                      (reconnects after retryInMs), 'closed' (code 1000: close(); 4401, 4403: access denied; 1003,
+ *                      1009, 4400: client at fault)
  *   missed             {channel, chatroomId?, since, seq}: a gap that the server cannot replay; load it over REST
  *   subscription:lost  {channel, chatroomId?, …, code, message}: not restored, e.g. after removal from the room
  *   *                  every event; the handler receives (type, data)

@@ -63,7 +63,7 @@ class RealtimeClient:
         self._shell.step(lambda now_s: self._core.link.token_ready(token, now_s))
 
     def wake(self) -> None:
-        """Reconnect without further delay, because the network is known to be back."""
+        """Reconnect without further delay, or ping if the connection is open: the network is known to be back."""
         self._shell.step(self._core.link.wake)
 
     # Events ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""Unanswered requests: ordered by key, resent until answered, each with a deadline. Pure.
+"""Unanswered requests: ordered by key, resent until answered. Pure.
 
-Times are seconds of one monotonic clock.
+Messages and other requests have a deadline, subscribes and unsubscribes have none. Times are seconds of one monotonic
+clock.
 """
 
 import itertools
