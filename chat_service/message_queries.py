@@ -1,7 +1,8 @@
 """Reads of messages: lists, single messages, reactions, pins, replays. All show the current state. Any replica answers.
 
 A read fetches the content first and checks permission afterwards: a user who is removed in between must not see content
-from after the removal.
+from after the removal. Replays and granted pins check no permission: the partition has granted access before the
+gateway asks.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ async def visible_room(rooms: RoomStore, room_id: str, user_id: str) -> Room:
 class MessageQueryHandler:
     """Answers `AnyMessageRequest`.
 
-    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see.
+    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see, except replays and granted
+    pins: the partition has granted access before the gateway asks.
     """
 
     def __init__(
@@ -221,7 +223,7 @@ class MessageQueryHandler:
         return ReplayedFrames(first=query.after + 1, frames=tuple(frames), revs=revs)
 
     async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
-        """Return the entries of a gap, up to the first rev that a majority does not have yet."""
+        """Return the entries of a gap: up to 1,000, up to 8 MB, and up to the first rev that a majority lacks."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._messages.current(await self._log.between(query.room_id, query.after, through))
         deliveries = [_deliveries_of(entry) for entry in found]

@@ -43,7 +43,8 @@ DIRECT_MESSAGES_MAX = 50_000
 class ChatQueryHandler:
     """Answers `AnyChatRequest`.
 
-    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see.
+    Methods raise Unavailable, and Refusal: NOT_FOUND for a room that the caller may not see, except replays and granted
+    pins: the partition has granted access before the gateway asks.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ChatQueryHandler:
                 return await self._messages.answer(query)
 
     async def _rooms(self, query: ListRooms) -> RoomPage:
-        """Return the public rooms and the caller's own others, merged by activity.
+        """Return the public rooms, and the private and group rooms of which the caller is a member, merged by activity.
 
         Only a window of the public ones is read. The m rooms of the caller push a public room back by at most m places,
         so position n of the merged list is between n - m and n in the list of public rooms. The records,

@@ -8,9 +8,9 @@ redelivers them to the new owner. The interleavings of the two:
     old writes n, new reads n, new claims n + 1       n is valid; the next of old fails
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
-    old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
-                                                      otherwise it would claim the next number and fence off the new
-                                                      owner
+    old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up.
+                                                      Without that look it would claim the next number and fence off
+                                                      the new owner
 
 An event takes effect once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
 before it moves its position, so a key is in the journal after that position, in the index, or in both. Memory may

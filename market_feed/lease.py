@@ -10,9 +10,9 @@ stamp's age by the same clock, so host clocks do not matter.
     none for 1 s                  DOUBTED: killed, if the broker has dropped the owner's queue with its connection
     none for the lease's length   FREE: the owner is frozen or cut off
 
-The owner counts the length from before it sends a beat, and the database stamps the beat later. So the owner stops
-before a stand-by takes over. `term` counts takeovers and is the leading part of every seq, so gateways drop a stale
-owner's prices.
+The owner counts the length from before it sends a beat, and the database stamps the beat later. So an owner whose lease
+has run out has stopped before a stand-by takes it. `term` counts takeovers and is the leading part of every seq, so
+gateways drop a stale owner's prices.
 """
 
 from enum import Enum, auto

@@ -5,10 +5,10 @@ RealtimeError
 ├── Unavailable       a broker, database or peer is unreachable or past its deadline; a retry may succeed
 ├── Malformed         bytes that are invalid for their queue or socket
 ├── WriteConflict     the database has changed since it was read; read and decide again
-│   └── StaleOwner    the fencing token of a newer owner rejected the write
+│   └── StaleOwner    another owner has a newer term, or its write has taken the place of this one
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Five subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
+Six subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict` and its subclass `UnknownOutcome`,
 `chat_service.storage.documents.NewerDocument`, `shared.protocol.client_frames.FrameRefused`,
 `gateway.admission.refused.Refused` and `gateway.live.frame_reader.ProtocolViolation`.
 """
@@ -121,7 +121,7 @@ class WriteConflict(RealtimeError):
 
 
 class StaleOwner(WriteConflict):
-    """A newer owner has written already; its fencing token (`term`) rejected the write."""
+    """Another owner has a newer term (the fencing token), or another term has already taken the place of this write."""
 
 
 class SettingsInvalid(RealtimeError):

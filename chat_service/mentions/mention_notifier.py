@@ -147,7 +147,7 @@ class MentionNotifier:
     async def _decide_some(
         self, asked: Mapping[str, Sequence[Asked]], before: Mapping[str, SentMentions]
     ) -> dict[str, set[str]]:
-        """Return the ids within the rate of each sender but those whose sent mentions changed after the read."""
+        """Return, by sender, the ids within the rate. A sender whose sent mentions changed after the read is absent."""
         found = await asyncio.gather(
             *(
                 self._within_rate_of(user_id, before.get(user_id, SentMentions()), events)

@@ -55,7 +55,7 @@ class HandOvers:
     async def transfer(self, partition: Partition, node: str, queue: str) -> None:
         """Record the next owner of a stopped partition, "" for none.
 
-        If that fails, the record still names this process, which resumes.
+        If that fails, the record still names this process, which resumes unless it is stopping.
         """
         number = partition.number
         try:

@@ -31,7 +31,10 @@ class Leases:
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
 
     async def renew(self) -> None:
-        """Renew the lease each second, until cancelled. Await nothing else: only a frozen process lets it expire."""
+        """Renew the lease each second, until cancelled.
+
+        Await nothing else, so that, while the database answers, only a frozen process lets the lease expire.
+        """
         while True:
             asked_at_s = time.monotonic()
             try:

@@ -166,7 +166,7 @@ class Limits:
 
         Return, by index, the refusals of messages beyond the rate and of those beyond the bound on look-ups. The former
         stay charged as messages, so the message rate bounds the look-ups that a user causes: `costs[i] = ()` keeps
-        settlement, which refunds the costs of a refused command, from refunding that charge.
+        settlement, which refunds the costs of a command that a limit refused, from refunding that charge.
         """
         senders = [one for index in first_direct if isinstance(one := commands[index], SendDirect)]
         looked_up = pairs_to_look_up(senders)

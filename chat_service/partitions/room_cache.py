@@ -138,7 +138,7 @@ class RoomCache:
     ) -> set[tuple[str, str]]:
         """Load the messages that commands name, with the callers' reactions to them and the rooms' pins.
 
-        Return the authors of messages that others delete, by (room id, user id).
+        Return the authors of messages to be deleted, by (room id, user id).
         """
         naming = [command for command in commands if messages_of(command)]
         if not naming:

@@ -11,7 +11,7 @@ log = logs.get(__name__)
 
 
 class RunningPartitions:
-    """At most one partition a number, each under one term."""
+    """At most one partition per number, each under one term."""
 
     def __init__(self) -> None:
         self._partitions: dict[int, Partition] = {}

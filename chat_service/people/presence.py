@@ -32,11 +32,11 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the duration of one batch of a sweep; after that time another replica continues it. If no gateway
-    reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
-    `silence_ms` later. The broker replaces a frozen consumer after 4 s at the earliest, so a write within `batch_ms`
-    after its reports arrived precedes those of the next consumer. A write under way may land after the sweep of its
-    lease, so `last_sweep_ms` later the lease is swept again.
+    `claim_ms` bounds the duration of one batch of a sweep; after that time another replica continues it. While no
+    gateway has a valid lease, the reports may be stuck behind a frozen consumer, so leases are then swept `silence_ms`
+    after their expiry instead of at once. The broker replaces a frozen consumer after 4 s at the earliest, so a write
+    within `batch_ms` after its reports arrived precedes those of the next consumer. A write under way may land after
+    the sweep of its lease, so `last_sweep_ms` later the lease is swept again.
     """
 
     lease_ms: int = 15_000

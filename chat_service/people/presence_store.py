@@ -47,7 +47,8 @@ class PresenceStore:
         self._presence = database["presence"]
         self._nodes = database["nodes"]
         self._members = MemberStore(database)
-        self._expects_new = False  # most users of the last page had no record: insert first, which saves a call
+        # True if most users of the last batch had no record: then insert first, which saves a call.
+        self._expects_new = False
 
     async def renew(self, lease: str, expires_at_ms: int, *, is_new: bool) -> bool:
         """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease.

@@ -1,4 +1,7 @@
-"""Profiles shown with messages: the claims of a token, or the last `user.updated` event if it is newer than the token.
+"""Profiles shown with messages.
+
+A profile is the claims of the token, with each field that `user.updated` events have set in its place. A token with
+claims that was issued after the last event shows its claims alone.
 
 One replica stores an event, once per event id, and then publishes the profile; every replica that caches the user
 updates its cache. A replica that lost its connection may have missed an update and clears its cache.

@@ -31,7 +31,10 @@ class Edit(Change, frozen=True, kw_only=True, tag="edit"):
 
 
 class Erasure(Change, frozen=True, kw_only=True, tag="erasure"):
-    """The message becomes a tombstone; its edit `edit_rev` loses its text, and its mentions and pin end."""
+    """The message becomes a tombstone: all entries about it lose their texts, and its mentions, reactions and pin end.
+
+    `edit_rev` is stored, but not read.
+    """
 
     mentions: tuple[str, ...] = ()
     mention_room: bool = False

@@ -321,10 +321,11 @@ class Decision:
         self.state.repeats.pop((message.user_id, message.client_message_id or ""), None)
 
     def change_reactions(self, message: Message, change: Reactions) -> int:
-        """Record a reaction and return the rev of its entry, which it shares with a directly preceding reaction.
+        """Record a reaction and return the rev of its entry.
 
-        So the reactions of a crowd cost few entries. One that changes the settings takes its own: whoever is the first
-        to join an empty room becomes its creator.
+        It shares the entry of a directly preceding reaction to the same message, so the reactions of a crowd cost few
+        entries. One that changes the settings takes its own: whoever is the first to join an empty room becomes its
+        creator.
         """
         index = None if self._settings_changed else self.changes.open_reactions.get(self.room_id)
         entry = None if index is None else self.changes.entries[index]

@@ -20,9 +20,10 @@ def membership_deliveries(entry: LogEntry, direct: tuple[str, str] | None) -> li
 
 
 def membership_checks(entry: LogEntry) -> list[Delivery]:
-    """Return deliveries that make gateways query the memberships that an entry changed, perhaps long ago.
+    """Return deliveries that make gateways query the current membership of every user whom an entry concerned.
 
-    A gateway queries the counts of a user who joined, and learns from the answer whether the user is a member.
+    They claim `is_joined` for every user whose membership the entry changed, even one who left: a gateway queries the
+    counts of a user who joined, and learns from the answer whether the user is a member now.
     """
     return [_line(entry, effect.user_id, is_joined=True) for effect in entry.members]
 

@@ -138,8 +138,8 @@ def _parts_of(message: Message) -> dict[str, object]:
 class RecentMessages:
     """The last messages with a clientMessageId: detects most duplicates without a database query.
 
-    Bound: number of messages and bytes of text; the oldest are evicted. 2,000 are 30 s of a partition's highest rate. A
-    later repeat meets the unique index of the log and is looked up there.
+    Bound: number of messages and bytes of text; the oldest are evicted. 2,000 are about 5 s of a partition's highest
+    rate. A later repeat meets the unique index of the log and is looked up there.
     """
 
     def __init__(self, max_count: int = 2_000, max_bytes: int = 2 * 1024 * 1024) -> None:

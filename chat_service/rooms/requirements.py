@@ -1,7 +1,7 @@
 """The data that each room command needs loaded before it can be decided. Pure.
 
-One row of `_TABLE` stands for one command. The room itself and the memberships of `users_of` are always loaded; a row
-declares the rest. `heirs_needed` and `creator_needed` depend on the room too.
+One row of `_TABLE` stands for one command. The room itself is always loaded, and so are the memberships of `users_of`,
+unless `open_in_public` applies; a row declares the rest. `heirs_needed` and `creator_needed` depend on the room too.
 """
 
 from collections.abc import Iterable, Mapping

@@ -63,7 +63,11 @@ class SearchIndexer:
         return entries
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
-        """Index these entries. A line that is still in memory when this process dies is built by the next one."""
+        """Index these entries.
+
+        A line that is still in memory when this process dies is built by the next owner, when it writes a later line of
+        that page; until then searches read the message from the log.
+        """
         for batch in batches:
             self._gather(batch)
             changing = [entry for entry in batch.entries if isinstance(entry.change, Edit | Erasure)]

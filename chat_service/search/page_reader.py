@@ -58,7 +58,10 @@ class PageReader:
         return stored is not None and not stored.may_contain(self._wanted.needles)
 
     async def look(self, room_id: str, page: Page, newest_seq: int) -> Looked:
-        """Search a loaded page of level 0 and the messages newer than the page, up to seq `newest_seq`."""
+        """Search a loaded page of level 0, and in the log those of its messages that the page does not hold yet.
+
+        Only messages through seq `newest_seq` are searched.
+        """
         stored = self._pages.pop((room_id, page))
         if stored is not None and stored.words is None:
             stored = None

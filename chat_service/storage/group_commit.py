@@ -6,9 +6,9 @@
                                                                                  │
                               outcome unknown: resolved here first, then LogConflict
 
-If the sixteen partitions committed separately, the disk would sync sixteen times. An insert is one
-command of at most 500 entries and 8 MB; it is ordered, so it stops at the first refused entry and never leaves an entry
-beyond a gap. No room is in two inserts at once, because a partition waits for its insert to end.
+If the sixteen partitions committed separately, the disk would sync sixteen times. An insert is one command of at most
+500 entries and 8 MB, or of one larger group; it is ordered, so it stops at the first refused entry and never leaves an
+entry beyond a gap. No room is in two inserts at once, because a partition waits for its insert to end.
 """
 
 import asyncio

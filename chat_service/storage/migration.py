@@ -5,9 +5,9 @@ It runs before the process serves, and once for each database:
     wait for the old replicas → fence → copy members → copy rooms → done
 
 The wait is a courtesy; the fence makes the migration safe. Validators refuse every later write of an old
-process to the three collections, except deletions and changes of messages, and a majority holds everything written
-before them. So every write that an old process saw acknowledged is read after the fence, and an old process that
-thaws or starts later stores nothing. No clock matters.
+process to the three collections, except deletions and changes of messages, and everything written before the
+validators were set is on a majority. So every write that an old process saw acknowledged is read after the fence, and
+an old process that thaws or starts later stores nothing. No clock matters.
 
 Each step is bounded and idempotent: a migration that was killed continues, and two may run at once. They insert only
 missing documents and only move read marks forward, so a slow one changes nothing that a faster process wrote since.
@@ -110,7 +110,7 @@ class Migration:
     # Old processes --------------------------------------------------------------------------------------------------
 
     async def _wait_for_old_replicas(self) -> None:
-        """Wait until no old replica has renewed its lease for longer than a lease lasts.
+        """Wait until, for longer than a lease lasts, no old replica has renewed its lease.
 
         A released lease is removed at once.
         """

@@ -75,7 +75,7 @@ class Repair:
         return repaired
 
     async def _announcements(self, room: Room, since_ms: int) -> list[Delivery]:
-        """Return the head of a room, after the lines to users whom entries since then invited, removed or let in.
+        """Return first the lines to users whose membership an entry since `since_ms` changed, then the room's head.
 
         The killed owner may have sent none of them. Gateways drop repeats by room and rev.
         """

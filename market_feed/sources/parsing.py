@@ -1,9 +1,16 @@
 """Validation of incoming ticks: fields in, a tick or a refusal out. Pure.
 
-A tick is refused when its price is not a finite number above zero and below 10^12, when a field has the wrong type, or
-when its time is more than a minute ahead. A time that is less far ahead comes from a fast clock and counts as now;
-otherwise the following ticks would count as late for up to a minute. A tick without a time takes the time of its event;
-if the event is more than an hour old, the tick counts as now.
+A tick is refused when
+
+- `symbol` or `price` is missing, or a field has the wrong type;
+- the symbol is not valid (see `is_symbol`);
+- price, bid or ask is not a finite number above zero and below 10^12;
+- the volume is not a finite number of at least zero and below 10^18;
+- its time cannot be read, is before 1970, or is more than a minute ahead.
+
+A time that is less far ahead comes from a fast clock and counts as now; otherwise the following ticks would count as
+late for up to a minute. A tick without a time takes the time of its event; if the event is more than an hour old, the
+tick counts as now.
 """
 
 import json

@@ -75,7 +75,8 @@ DeadLetterSink = Callable[..., Awaitable[None]]
 class Consumer:
     """Batches from one queue. The bus feeds it with `accept`; its workers call the handler.
 
-    Bound: the channel's prefetch, in AMQP messages of at most 64 KB.
+    Bound: the channel's prefetch, in AMQP messages. Lines are gathered to at most 64 KB a message; a longer line, and
+    bodies of other producers, may be larger.
     """
 
     def __init__(

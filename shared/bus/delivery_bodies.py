@@ -11,8 +11,8 @@ BODY_MAX_BYTES = 1024 * 1024
 def delivery_bodies(deliveries: Iterable[Delivery], queues: Sequence[str]) -> Iterator[tuple[list[bytes], list[str]]]:
     """Yield the lines and the routing keys of each body, in order. HOT.
 
-    A body goes to `queues` and to the shard of each of its deliveries but the answers. Beyond 1 MB, further bodies
-    follow. A CONTROL line is never split from the line before it.
+    A body goes to `queues` and to the shard of each of its deliveries, except answers, which have none. Beyond 1 MB,
+    further bodies follow. A CONTROL line is never split from the line before it.
     """
     lines: list[bytes] = []
     keys: dict[str, None] = dict.fromkeys(queues)

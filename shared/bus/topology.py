@@ -1,4 +1,6 @@
-"""Exchanges, queues and routing. Their number is bounded by shard counts, never by rooms or clients. Pure.
+"""Exchanges, queues and routing. Pure.
+
+Their number is bounded by the numbers of shards and processes, never by rooms or clients.
 
 Every process declares the whole topology at each connection, so that services start in any order.
 """

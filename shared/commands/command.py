@@ -20,7 +20,7 @@ from shared.protocol.wire_struct import WireStruct
 
 REPLAY_MAX = 1000  # the most frames that a resume replays
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
-ITEM_MAX_BYTES = 64 * 1024  # of a message or a notification
+ITEM_MAX_BYTES = 64 * 1024  # reserved per message or notification; a notification's data may have 256 KB
 SMALL_ANSWER_BYTES = 64 * 1024
 RECORD_BYTES = 2 * 1024  # of a room or a member, at most
 MESSAGE_ESTIMATE_BYTES = 16 * 1024  # of a message, whose size is known only after the read

@@ -22,7 +22,11 @@ from shared.times import now_ms, to_iso
 
 
 class UserProfile(WireStruct, frozen=True, kw_only=True):
-    """The profile shown with a message: the token's claims, or the last `user.updated` event."""
+    """The profile shown with a message.
+
+    It is the claims of the token, with each field that `user.updated` events have set in its place; a token with claims
+    that was issued after the last event shows its claims alone.
+    """
 
     first_name: str = ""
     last_name: str = ""
@@ -246,7 +250,7 @@ class ChatroomDeletedData(WireStruct, frozen=True, kw_only=True):
 
 
 class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A member of a room that the socket is subscribed to came online or went offline."""
+    """A member of a subscribed room, or the partner in a direct room, came online or went offline."""
 
     user_id: str
     status: OnlineStatus

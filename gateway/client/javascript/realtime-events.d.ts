@@ -248,7 +248,7 @@ export interface PostCreated {
   [field: string]: unknown;
 }
 
-/** A member of a room that the socket is subscribed to came online or went offline. */
+/** A member of a subscribed room, or the partner in a direct room, came online or went offline. */
 export interface PresenceChange {
   userId: string;
   status: 'online' | 'offline';
@@ -379,7 +379,12 @@ export interface Unsubscribed {
   reason?: 'removed' | 'banned' | 'deleted';
 }
 
-/** The profile shown with a message: the token's claims, or the last `user.updated` event. */
+/**
+ * The profile shown with a message.
+ *
+ * It is the claims of the token, with each field that `user.updated` events have set in its place; a token with claims
+ * that was issued after the last event shows its claims alone.
+ */
 export interface Profile {
   firstName: string;
   lastName: string;
