@@ -1,7 +1,7 @@
 """Profiles shown with messages.
 
-A profile is the claims of the token, with each field that `user.updated` events have set in its place. A token with
-claims that was issued after the last event shows its claims alone.
+A profile is the name and picture in the token's claims. A field that a `user.updated` event has set replaces the claim.
+But if the token has any of these claims and was issued after the last such event, only its claims are shown.
 
 One replica stores an event, once per event id, and then publishes the profile; every replica that caches the user
 updates its cache. A replica that lost its connection may have missed an update and clears its cache.

@@ -1,7 +1,7 @@
 """Frames that carry events of internal services. Pure.
 
-The service's data may have more fields than are declared here. They are passed on without `seq`, and in a
-`notification.created` also without `id` and `createdAt`, which notifier sets.
+The service's data may have more fields than are declared here. All fields are passed on except `seq` and, in a
+`notification.created`, `id` and `createdAt`; notifier sets these itself where a frame has them.
 """
 
 from typing import Annotated

@@ -382,8 +382,8 @@ export interface Unsubscribed {
 /**
  * The profile shown with a message.
  *
- * It is the claims of the token, with each field that `user.updated` events have set in its place; a token with claims
- * that was issued after the last event shows its claims alone.
+ * The name and picture in the token's claims. A field that a `user.updated` event has set replaces the claim. But if
+ * the token has any of these claims and was issued after the last such event, only its claims are shown.
  */
 export interface Profile {
   firstName: string;
