@@ -1,8 +1,8 @@
 """Typed requests from the gateway to the services, shared by WebSocket and REST. Sets ids and deadlines.
 
 Methods raise Refusal with the service's answer, or Unavailable. `send_message` and `send_direct` return a future
-instead: it raises Unavailable, and `read_sent` raises the refusal of its reply. Both also raise Refusal at once under
-overload.
+instead. Awaiting it raises Unavailable, and `read_sent` raises the refusal that its reply carries. Under overload the
+two methods themselves raise Refusal at once.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ Fetch = Callable[[Sequence[str]], Awaitable[Prices]]
 
 
 class _Round:
-    """One query: the symbols gathered for it, and the future of its answer, the unknown ones among them."""
+    """One query: the symbols gathered for it, and a future that resolves to the unknown ones among them."""
 
     def __init__(self, answer: "asyncio.Future[frozenset[str]]") -> None:
         self.symbols: dict[str, None] = {}

@@ -33,7 +33,11 @@ def is_loopback(peer: str, forwarded: Sequence[str]) -> bool:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a `Host` header names this machine. A page elsewhere may make its own name point here."""
+    """Return whether a `Host` header names this machine.
+
+    Guards against DNS rebinding: a foreign page's host name may resolve to this machine, but its requests still carry
+    that name.
+    """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     return name.lower() == "localhost" or is_loopback(host, ())
 

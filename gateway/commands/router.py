@@ -61,7 +61,7 @@ class CommandRouter:
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _PendingCommand] = {}
-        # The largest skew comes from the beat with the shortest transit time, so it is the most exact.
+        # Each value is the database's clock minus ours, minus the beat's transit time: the largest is the most exact.
         self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         self._is_flush_due = False
         self._asked = asyncio.Event()

@@ -87,9 +87,9 @@ class ActivityFeed:
             self._go_on()
 
     async def _all_counts(self, user_id: str) -> tuple[RoomUnread, ...]:
-        """Return a user's counts from a query that began after the shards of all these counts' rooms were bound.
+        """Query a user's counts, and again while the answer names rooms whose shards were not bound when it began.
 
-        So no line is missed in between.
+        Otherwise a line between answer and binding would be missed.
         """
         caller = Caller(user_id=user_id)
         while True:

@@ -122,7 +122,7 @@ class Channel:
         if missed is not None:
             stream.send(sink, missed)
         elif last_position is not None:
-            # The stream began later, for another socket: the items in between are on their way.
+            # The stream began later, for another socket: go back, and wait for the items in between to arrive.
             stream.rewind(position, now_s)
         stream.start(position)
         stream.lane.sinks.add(sink)

@@ -8,7 +8,8 @@ from gateway.fanout.lane import Lane, Written
 
 GATHER_MIN_S = 0.005
 GATHER_MAX_S = 0.030
-GATHER_FLUSHES = 2.0  # a lane gathers for twice the duration of a flush, so that other work gets half of the time
+# A lane's next flush begins two flush durations after its last one began, so that other work gets half of the time.
+GATHER_FLUSHES = 2.0
 
 
 def _ignore(_: float) -> None:

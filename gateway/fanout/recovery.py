@@ -36,8 +36,8 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-# The longest silence of a broken connection before it is noticed. A loss is noticed after 2.5 s without an echo, except
-# while the connection is set up: only the time-out CONNECT_TIMEOUT_S of `kept_connection` ends a set-up that hangs.
+# How long a broken connection may go unnoticed: during its set-up, up to CONNECT_TIMEOUT_S of `kept_connection` (30 s).
+# After that, a missing echo reveals it after 2.5 s.
 LOST_FOR_MS = 30_000
 
 

@@ -77,8 +77,9 @@ class Replays:
     async def read(self, room_id: str, after: int, through: int, changed_rev: int) -> list[Replayed]:
         """Return the items with `after` < position ≤ `through`.
 
-        They are read after the change `changed_rev`, the last one that the caller knows of. There are fewer if clients
-        see more than 1,000 of them or 8 MB, or if some are missing. Raises Unavailable or Refusal.
+        They are read after the change `changed_rev`, the last one that the caller knows of. The result ends early at a
+        missing item, and before the part with which more than 1,000 items would have frames, or the frames would exceed
+        8 MB. Raises Unavailable or Refusal.
         """
         items: list[Replayed] = []
         shown = size_bytes = 0

@@ -6,9 +6,10 @@ T = TypeVar("T")
 
 
 class DueWheel(Generic[T]):
-    """Returns each added item once, in the second after it became due. Cost: O(1) per item and second, none while idle.
+    """Returns each added item once, in the second after it became due.
 
-    Bound: each item is in it at most once.
+    Cost: O(1) for each item added and each returned. An item that is not due costs nothing. Bound: each item is in it
+    at most once.
     """
 
     def __init__(self) -> None:

@@ -235,7 +235,7 @@ class FrameReader:
 
 
 def _extended(encoded: bytes | bytearray) -> int:
-    """Return a length of two or eight bytes, which must be too large for fewer (RFC 6455, 5.2)."""
+    """Decode a length that is encoded in two or eight bytes. It must not fit into a shorter form (RFC 6455, 5.2)."""
     size = int.from_bytes(encoded, "big")
     if size >> 63:
         raise _violation("the first bit of the length is set")

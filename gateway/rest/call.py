@@ -158,9 +158,9 @@ class Call:
         self._item_max_bytes = item_max_bytes
 
     def answer_max_bytes(self, arguments: Mapping[str, Any]) -> int:
-        """Return the bytes to reserve: `limit` items of a paged call.
+        """Return the bytes to reserve: for a call with `limit`, that many items of the maximum size.
 
-        For any other call, that is the size of one item, which its answer may exceed.
+        Any other call reserves one item, although its answer may be larger.
         """
         return self._item_max_bytes * int(getattr(arguments.get("query"), "limit", 1))
 

@@ -281,7 +281,10 @@ export class Core {
     }
   }
 
-  /** Resume an unknown room after a resent message: the server may have delivered it before this connection. */
+  /**
+   * Subscribe to an unknown room from just before a message that was sent more than once, to have it replayed. The
+   * message may have been delivered to an earlier connection.
+   */
   #directAcked(request, data) {
     const isNewRoom = this.#interest.acked(data);
     if (isNewRoom && request.attempts > 1) {

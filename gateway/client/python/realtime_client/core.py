@@ -230,7 +230,10 @@ class Core:
             self._actions.append(Resolve(request.id, frame.data))
 
     def _direct_acked(self, request: Request, ack: Ack) -> None:
-        """Resume an unknown room after a resent message, which may have been delivered before this connection."""
+        """Subscribe to an unknown room from just before a message that was sent more than once, to have it replayed.
+
+        The message may have been delivered to an earlier connection.
+        """
         if self._interest.acked(ack) and request.attempts > 1:
             self._requests.add({}, target=RoomSubscription(ack.chatroom_id), is_internal=True)
 
