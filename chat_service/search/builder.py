@@ -34,10 +34,11 @@ class PageBuilder:
         return built
 
     async def build_above(self, room_id: str, pages: Collection[Page], rev: int) -> None:
-        """Build the pages above these complete ones, level by level, once all pages below are complete.
+        """Build, level by level, each page above `pages` whose children are all complete.
 
-        A page is written once for each rev, so its children are built first. If the last child is among `pages`, the
-        others should be complete; level-0 children that a killed process left incomplete are built first.
+        With the same rev a page can be written only once, so its children must be written before it. If the last child
+        is among `pages`, the others should be complete too; level-0 children that a killed process left missing or
+        incomplete are then built here.
         """
         while pages and max(pages).level < LEVEL_MAX:
             built: list[Page] = []

@@ -2,8 +2,8 @@
 
 The rooms are in a heap, by the time of the newest unsearched message. Each round reads one page each of the first 64
 rooms, at once. A hit is final once it is newer than every unsearched message. The search ends when there are enough
-such hits, or when the budget is spent and every unsearched message is older than the time from which the search began,
-so that a caller who continues always advances.
+such hits, or when the budget is spent and the upper bound on the times of unsearched messages is below the one at the
+start of this call, so that a caller who continues always advances.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The search index in MongoDB: every query on `message_words`, and those on messages that the index needs.
 
-`message_words`: `_id` is room id/level/number; the pages of `tree`. A page is written only if its `rev` is lower, so
-a slow writer cannot bring back words that a later entry of the log removed. The index (`_id`, `rev`) serves these
-writes on SecantusDB, which would scan the collection otherwise.
+`message_words`: `_id` is room id/level/number; the pages of `tree`. A page is replaced only if the stored `rev` is
+lower than the new one, so a slow writer cannot bring back words that a later entry of the log removed. The index
+(`_id`, `rev`) serves these writes on SecantusDB, which would scan the collection otherwise.
 """
 
 from collections.abc import Collection, Iterable

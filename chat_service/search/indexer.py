@@ -125,9 +125,9 @@ class SearchIndexer:
     async def _change(self, room_id: str, entries: Sequence[LogEntry], rev: int) -> None:
         """Build the pages of changed messages again, from the messages as they are now after entry `rev`.
 
-        The store accepts one write of a page per rev, so a changed page is not written from lines too. If lines in
-        memory belong to a changed page, the other lines of the room are written and all are forgotten now, so that no
-        erased text stays in memory.
+        With the same rev a page can be written only once, so a changed page is built from the messages alone, not from
+        lines in memory as well. If lines in memory belong to a changed page, the room's other lines are written now,
+        and all its lines are dropped from memory, so that no erased text stays there.
         """
         changes = [entry.change for entry in entries if entry.change is not None]
         erased = frozenset(change.message_id for change in changes if isinstance(change, Erasure))
