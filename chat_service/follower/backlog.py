@@ -109,9 +109,10 @@ class Backlog:
         return spans
 
     def skip(self, room_id: str, through: int) -> int | None:
-        """Leave the entries of a room through a rev to the caller, who has found them in the log.
+        """Drop the noted entries of a room up to and including rev `through`.
 
-        Return the last rev taken before; None if it is not known.
+        The caller has found them in the log and offers them itself. Return the last rev taken before; None if it is not
+        known.
         """
         taken = self._taken.get(room_id)
         if taken is not None and taken >= through:

@@ -24,7 +24,10 @@ class EntryConsumer(Protocol):
         """Return the name of its positions, and of its metrics."""
 
     def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-        """Return those of consecutive entries of a room that it processes. HOT: called for every entry."""
+        """Of these consecutive entries of one room, return the ones that the consumer processes.
+
+        HOT: called for every entry.
+        """
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Process entries; idempotent. Once it returns, they might not be delivered again."""

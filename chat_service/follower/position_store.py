@@ -3,8 +3,8 @@
 `followed_rooms`: `_id` is the room id. `searchRev` and `mentionsRev` are the last entry handed over to each consumer;
 where one is missing, `rev` applies, which earlier versions wrote for all. `touchedAtMs` is when an entry other than a
 message was last about to be committed (noted at most once in 30 s), or a position was last saved.
-`follower_checkpoints`: `_id` is a partition. A room with an entry that is not handed over yet was marked as active (in
-`room_records`) or touched (here) no earlier than a minute before `atMs`.
+`follower_checkpoints`: `_id` is a partition, `atMs` its checkpoint: every room with an entry that is not handed over
+yet was marked as active (in `room_records`) or touched (here) no earlier than a minute before it.
 """
 
 from collections.abc import Collection, Mapping

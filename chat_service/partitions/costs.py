@@ -126,7 +126,8 @@ class _Memberships:
 
     def __init__(self, states: Mapping[str, RoomState]) -> None:
         self._states = states
-        # Memberships that an earlier command may change, with the id that all commands of the same join share, or "".
+        # Memberships that an earlier command may change, with the id under which commands that make the same join share
+        # one charge; "" if the next join begins a new charge.
         self._changing: dict[tuple[str, str], str] = {}
 
     def is_surely_member(self, room_id: str, user_id: str) -> bool:

@@ -144,7 +144,8 @@ class Limits:
     def _beyond_any_window(self, costs: Costs) -> Refusal | None:
         """Return the refusal of more invitations than an hour ever allows.
 
-        Its `retry_after_ms` is that hour, which no client waits for: even then the command has to be smaller.
+        Its `retry_after_ms` is a whole hour, so that clients do not repeat the command: it would be refused again, and
+        must be made smaller.
         """
         most, window_ms = self._limits[Rate.INVITATIONS]
         for rate, units, _ in costs:
@@ -164,9 +165,9 @@ class Limits:
     ) -> dict[int, Refusal]:
         """Charge first direct messages to users with whom the caller shares no private or group room.
 
-        Return, by index, the refusals of messages beyond the rate and of those beyond the bound on look-ups. The former
-        stay charged as messages, so the message rate bounds the look-ups that a user causes: `costs[i] = ()` keeps
-        settlement, which refunds the costs of a command that a limit refused, from refunding that charge.
+        Return the refusals by index: of messages beyond the rate, and of messages beyond the bound on look-ups. A
+        message beyond the rate keeps its charge as a message, so the message rate bounds the look-ups that a user
+        causes. Settlement would refund it, so its costs are set to `()`. A message beyond the bound is refunded.
         """
         senders = [one for index in first_direct if isinstance(one := commands[index], SendDirect)]
         looked_up = pairs_to_look_up(senders)

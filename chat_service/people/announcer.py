@@ -101,7 +101,7 @@ class PresenceAnnouncer:
                 users = await self._announce_batch(users_max)
                 await self._send_due_counts()
                 if users < users_max:
-                    self._in_doubt.clear()  # every unannounced user is done; the rest were announced earlier
+                    self._in_doubt.clear()  # no unannounced user is left; users still in doubt were finished before
                     return users
                 await asyncio.sleep(BREATH_S)
         except Unavailable:

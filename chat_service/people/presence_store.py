@@ -53,7 +53,8 @@ class PresenceStore:
     async def renew(self, lease: str, expires_at_ms: int, *, is_new: bool) -> bool:
         """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease.
 
-        An ended lease begins again, because gateways of unreleased builds after 0.2 keep its name.
+        An ended lease may begin again under the same name, because gateways of unreleased builds after 0.2 do not
+        choose a new one.
         """
         try:
             with translated():
@@ -62,7 +63,7 @@ class PresenceStore:
                     {"$set": {"kind": "gateway", "expiresAtMs": expires_at_ms}},
                     upsert=is_new,
                 )
-        except DuplicateKeyError:  # claimed, until its users are offline
+        except DuplicateKeyError:  # the lease is claimed: it may begin again only once it has ended (claimer "")
             again = {"kind": "gateway", "expiresAtMs": expires_at_ms, "isClaimed": False}
             with translated():
                 result = await self._nodes.update_one(

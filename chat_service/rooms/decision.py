@@ -188,7 +188,7 @@ class Decision:
         """Return the room for its creator or an admin, neither of whom needs to be a member.
 
         Raises FORBIDDEN for other users who see it, NOT_FOUND for the rest. An admin neither manages nor sees a direct
-        room: its id would reveal its two users.
+        room. Its id follows from its two users, so FORBIDDEN instead of NOT_FOUND would reveal who writes to whom.
         """
         room = self.state.room
         if room is None or room.deleted:
@@ -324,8 +324,8 @@ class Decision:
         """Record a reaction and return the rev of its entry.
 
         It shares the entry of a directly preceding reaction to the same message, so the reactions of a crowd cost few
-        entries. One that changes the settings takes its own: whoever is the first to join an empty room becomes its
-        creator.
+        entries. A reaction that changes the room's settings takes an entry of its own: that of the first user to join
+        an empty room, who becomes its creator.
         """
         index = None if self._settings_changed else self.changes.open_reactions.get(self.room_id)
         entry = None if index is None else self.changes.entries[index]

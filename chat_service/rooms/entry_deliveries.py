@@ -2,9 +2,10 @@
 
 Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
 produce the same deliveries. On each channel exactly one delivery of an entry is ordered (ORDERED or DIRECT); by its
-`rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev`, and precede it: a gateway may
-have to keep one until it has delivered the entry. A delivery without a frame only advances the channel. Further
-frames of an entry, those of users who joined by it, have no place in the order; gateways drop repeats by their key.
+`rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev` and are sent before the ordered
+delivery: a gateway keeps an eviction until it has delivered the entry. A delivery without a frame only advances the
+channel. Further frames of an entry, those of users who joined by it, have no place in the order; gateways drop repeats
+by their key.
 
 Invitations and removals also go to the channels of their users, whose sockets need not be subscribed to the room. Their
 order is that of arrival, and gateways drop repeats by room and `rev`.

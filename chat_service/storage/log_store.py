@@ -112,7 +112,8 @@ class LogStore:
     async def _append(self, documents: list[Document]) -> None:
         """Insert documents in order. Raises BulkWriteError, as `insert_many` does.
 
-        HOT: `insert_many` sends the same command, but needs 0.07 ms more in a loop, and 0.35 ms more at 100 a second.
+        HOT: `insert_many` sends the same command, but costs more CPU per call: 0.07 ms in a tight loop, 0.35 ms at 100
+        calls per second.
         """
         answer = await self._database.command(
             {"insert": "room_log", "documents": documents, "ordered": True, "writeConcern": _ON_MAJORITY}

@@ -1,7 +1,8 @@
 """Rooms in MongoDB: every query on the collection `room_records`, a projection of the log.
 
-`_id` is the room id; `rev` is the entry through which the record is complete. A record is written only if its `rev` is
-lower, and after everything else that the entry changes, so the memberships are never older than it.
+`_id` is the room id; `rev` is the entry through which the record is complete. A record is replaced only if the stored
+`rev` is lower than the new one, and is written after everything else that the entry changes, so the memberships are
+never older than it.
 """
 
 import asyncio

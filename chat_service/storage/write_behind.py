@@ -50,7 +50,7 @@ class _Unwritten:
 class WriteBehind:
     """Unwritten changes. Bound: those of some seconds, and the rooms of the last half minute.
 
-    No message is stored while the database is unavailable.
+    This does not grow during an outage: no message is stored while the database is unavailable.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,8 @@ class WriteBehind:
     def take(self, room_ids: Iterable[str]) -> tuple[list[MessagePlace], dict[tuple[str, str], int]]:
         """Remove and return the newest places of these rooms, and the read marks by (room id, user id).
 
-        Write the marks first: a newer record would hide that they are outdated. `put_back` those that were not written.
+        Write the marks first: a reader adds to a stored mark only the messages beyond the record's rev, so a newer
+        record would leave the mark outdated. `put_back` those that were not written.
         """
         places: list[MessagePlace] = []
         marks: dict[tuple[str, str], int] = {}
