@@ -3,8 +3,8 @@
 Ticks are in the journal before they are acknowledged: `pop_batch` numbers the ticks since the last batch, and a batch
 is one document. All other state follows from the journal and is written only every few seconds, by a checkpoint:
 `checkpoint` returns the changes since the last one, and the batch through which they are complete. After a crash,
-`restore` loads the last checkpoint and `replay` the batches after it. Both may repeat ticks, because quotes and candles
-keep the seq of their last one.
+`restore` loads the last checkpoint and `replay` the batches after it. Those batches may repeat ticks that the
+checkpoint already contains: quotes and candles keep the seq of their last tick and skip the repeats.
 
 Batch numbers continue across terms, so a stale owner's batch finds its number taken. A new owner claims the first free
 number before it serves.

@@ -50,7 +50,8 @@ class RevocationConsumer:
         if not events:
             return
         revocations = await self._store.revocations({event.user_id for event in events})
-        # Versions grow even if the highest one has expired (by the clock) or the clock was set back (by the + 1).
+        # Versions always grow: thanks to the clock if the highest one has expired, thanks to the + 1 if the clock was
+        # set back.
         version = max(now_ms, await self._store.highest_version() + 1)
         for offset, event in enumerate(events):
             revocations[event.user_id] = apply(event, revocations.get(event.user_id), version + offset)

@@ -49,7 +49,8 @@ class Echo:
     async def until_next(self) -> None:
         """Wait until the next line is due.
 
-        Lateness of the event loop below 1 s does not count: it says nothing about the broker. A longer stall does.
+        Lateness of the event loop below 1 s does not count: it says nothing about the broker. A longer stall counts
+        as silence.
         """
         late_s = await until_next(INTERVAL_S)
         if late_s < STOOD_STILL_S:

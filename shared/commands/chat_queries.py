@@ -303,9 +303,9 @@ class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.re
 
     A batch has at most 500 users; an empty one renews the lease. With `begins_lease`, `node_id` names a new lease,
     which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
-    again, batch by batch. `isFull` is the older name, kept on the wire: with it, gateways of unreleased builds after
-    0.2 list all their users. With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect
-    elsewhere.
+    again, batch by batch. On the wire `begins_lease` is still called `isFull`; gateways of unreleased builds after 0.2
+    send it with a list of all their users. With `is_leaving` the gateway is stopping, and its users have a grace period
+    to reconnect elsewhere.
     Reply: `PresenceReported`.
     """
 

@@ -91,7 +91,10 @@ def _describe_exception(_: object, __: str, event: structlog.typing.EventDict) -
 
 
 def _describe_message(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Replace a library's message by its template. One without arguments may have been built from anything."""
+    """Replace a library's message by its template.
+
+    A message without arguments is left out: it may already contain anything.
+    """
     record: logging.LogRecord = event["_record"]
     template = event["event"] if event.pop("positional_args", None) else None
     event["event"] = "library_log"
