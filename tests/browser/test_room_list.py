@@ -99,6 +99,7 @@ async def test_room_beyond_the_list_appears_when_it_becomes_active(browser: Brow
         response = await route.fetch()
         answer = await response.json()
         answer["data"] = [room for room in answer["data"] if "Far" not in room["name"]]
+        answer["pagination"]["pages"] = 4  # more than the page loads, so that it does not take its list for complete
         await route.fulfill(response=response, json=answer)
 
     async with Visitor.arrive(browser, url) as nils:
@@ -154,7 +155,7 @@ async def test_mention_deleted_in_an_unopened_room_loses_its_text(browser: Brows
         messages = [await say(url, rooms["Unopened"], text, mentions=["user_petra_voss"]) for text in ("sell", "buy")]
         await expect(petra.page.get_by_text(re.compile("(sell|buy)$"))).to_have_count(2)  # toasts
         await wanda(url).data("DELETE", f"/v1/chatrooms/{rooms['Unopened']}/messages/{messages[0]['id']}")
-        await expect(petra.page.get_by_text(re.compile("(sell|buy)$"))).to_have_count(1)
+        await expect(petra.page.get_by_text(re.compile("sell$"))).to_have_count(0)
         await petra.page.get_by_role("button", name="Notifications, 2 unread").click()
         texts = petra.page.get_by_role("dialog", name="Notifications").locator(".notice-text")
         await expect(texts).to_have_text(["buy", "Attachment or deleted message"])
