@@ -3,8 +3,6 @@
 Knows the fields of the collections, not the driver. Times are integers, milliseconds since 1970.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +16,8 @@ from shared.errors import Unavailable
 from shared.protocol.server_frames import UserProfile
 
 Document = dict[str, Any]
+
+_UNREADABLE = (ValueError, KeyError, msgspec.ValidationError)
 
 
 def member_key(room_id: str, user_id: str) -> str:
@@ -84,18 +84,12 @@ class NewerDocument(Unavailable):
         self.room_id = room_id
 
 
-@contextmanager
-def _readable(kind: str, document: Document, room_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, KeyError, msgspec.ValidationError) as error:
-        raise NewerDocument(kind, document.get("rev", 0), room_id) from error
-
-
 def to_entry(document: Document) -> LogEntry:
     """Return the entry of a document. Raises NewerDocument."""
-    with _readable("entry", document, document["roomId"]):
+    try:
         return _to_entry(document)
+    except _UNREADABLE as error:
+        raise NewerDocument("entry", document.get("rev", 0), document["roomId"]) from error
 
 
 def _to_entry(document: Document) -> LogEntry:
@@ -171,8 +165,10 @@ def from_room(room: Room) -> Document:
 
 def to_room(document: Document) -> Room:
     """Return the room of a record. Raises NewerDocument."""
-    with _readable("record", document, document["_id"]):
+    try:
         return _to_room(document)
+    except _UNREADABLE as error:
+        raise NewerDocument("record", document.get("rev", 0), document["_id"]) from error
 
 
 def _to_room(document: Document) -> Room:
@@ -215,7 +211,7 @@ def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
 
 def to_member(document: Document) -> Member:
     """Return the member of a membership's document. Raises NewerDocument."""
-    with _readable("membership", document, document["roomId"]):
+    try:
         return Member(
             room_id=document["roomId"],
             user_id=document["userId"],
@@ -226,6 +222,8 @@ def to_member(document: Document) -> Member:
             profile=_to_profile(document["profile"]),
             is_joined=document["active"],
         )
+    except _UNREADABLE as error:
+        raise NewerDocument("membership", document.get("rev", 0), document["roomId"]) from error
 
 
 # Documents of 0.2 ---------------------------------------------------------------------------------------------------
