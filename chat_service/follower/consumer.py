@@ -24,7 +24,7 @@ class EntryConsumer(Protocol):
         """Return the name of its positions, and of its metrics."""
 
     def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-        """Of these consecutive entries of one room, return the ones that the consumer processes.
+        """Return those of these consecutive entries of one room that the consumer processes.
 
         HOT: called for every entry.
         """
