@@ -108,5 +108,4 @@ class FanOut:
         self.hub.note_overdue(now_s)
         for sink, name in self.hub.give_up(now_s):
             self.membership.leave(sink, name)
-            self.hub.directs.note_given_up(sink, name)
         self._gaps.fill_gaps()

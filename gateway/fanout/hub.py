@@ -189,4 +189,6 @@ class Hub:
                 self._attention.lingering.discard(name)
             else:
                 leaving += [(sink, name) for sink in channel.give_up(now_s)]
+        for sink, name in leaving:
+            self.directs.note_given_up(sink, name)
         return leaving

@@ -133,7 +133,6 @@ def test_direct_message_after_an_abandoned_attempt_closes_the_socket(is_lost: bo
     hub.channels[ROOM].linger(sink, 0.0)
     for left, name in hub.give_up(11.0):
         hub.leave(left, name)
-        hub.directs.note_given_up(left, name)
     if is_lost:
         hub.directs.catch_up("a", "r", [stored(5)], 12.0)
     else:
