@@ -58,10 +58,13 @@ class FaultInjector:
         self._broker = asyncio.Lock()
         self._database = asyncio.Lock()
 
-    async def carry_out(self, plan: Sequence[Fault]) -> None:
-        """Inject all faults and return once everything is healed."""
+    async def carry_out(self, plan: Sequence[Fault], at_most_s: float) -> None:
+        """Inject the faults, none of them later than `at_most_s` from now, and return once everything is healed."""
+        end_s = self._clock() + at_most_s
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
+                if self._clock() + fault.pause_s > end_s:
+                    break
                 await asyncio.sleep(fault.pause_s)
                 if fault.kind.startswith(("broker", "node")):
                     async with self._broker:  # one at a time, so that each takes effect

@@ -1,6 +1,7 @@
 """One run: users, traffic, faults, settling, verdict."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -140,10 +141,14 @@ async def run(
     seed: int,
     *,
     rates: TrafficRates | None = None,
+    at_most_s: float = math.inf,
     until_expired: bool = True,
     say: Callable[[str], None] = print,
 ) -> ChaosOutcome:
-    """Inject the plan's faults under load, or roll all processes if there is no plan, and return the result."""
+    """Inject the plan's faults under load, or roll all processes if there is no plan, and return the result.
+
+    Faults that are not injected after `at_most_s` are left out.
+    """
     started_s = time.monotonic()
 
     def clock() -> float:
@@ -171,7 +176,7 @@ async def run(
         rates = rates or TrafficRates()
         further = [*access.activities(rates), *roles.activities(rates), *changes.activities(rates)]
         acting = asyncio.create_task(traffic.run(rates, people.all_rooms, people.pairs, people.heavy, further))
-        await (faults.roll() if plan is None else faults.carry_out(plan))
+        await (faults.roll() if plan is None else faults.carry_out(plan, at_most_s))
         await _settle(outcome, patient, people, acting, clock, until_expired=until_expired)
         _weigh(outcome, before, await asyncio.to_thread(patient.memory_mib))
     finally:

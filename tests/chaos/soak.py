@@ -104,7 +104,8 @@ async def soak(system: Patient, minutes: float, load: float, seed: int) -> tuple
     watching = asyncio.create_task(watch.run())
     try:
         plan = make_plan(seed, count, CHURN, PAUSES_S)
-        return await run(system, plan, seed, rates=TrafficRates(load), say=lambda _: None), watch
+        rates = TrafficRates(load)
+        return await run(system, plan, seed, rates=rates, at_most_s=minutes * 60, say=lambda _: None), watch
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
