@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from chat_service.rooms.log import LogEntry
 from chat_service.storage.room_store import RoomStore
-from chat_service.storage.write_behind import ROOMS_MAX, WriteBehind
+from chat_service.storage.write_behind import ROOMS_MAX, MessagePlace, WriteBehind
 from shared.bus import topology
 from shared.errors import Unavailable
 from shared.mongo import chunks
@@ -66,28 +66,24 @@ class RecordWriter:
             await self._write(some)
 
     @asynccontextmanager
-    async def replaced(self, room_ids: Collection[str]) -> AsyncIterator[None]:
-        """Write the read marks of rooms, whose records the block then writes whole.
+    async def replaced(self, room_ids: Collection[str]) -> AsyncIterator[list[MessagePlace]]:
+        """Write the read marks of rooms, whose records the block then writes, and yield the places that are due.
 
         If the marks cannot be written, or the block fails, the changes taken here stay due. Raises Unavailable.
         """
         places, marks = self._behind.take(room_ids)
         try:
             await self._rooms.put_read_marks(marks)
-            yield
+            yield places
         except BaseException:
             self._behind.put_back(places, marks, self._clock_ms())
             raise
 
     async def _write(self, room_ids: Collection[str]) -> bool:
-        places, marks = self._behind.take(room_ids)
         try:
-            await self._rooms.put_read_marks(marks)
-            await self._rooms.advance_rooms(places)
-        except BaseException as error:
-            self._behind.put_back(places, marks, self._clock_ms())
-            if not isinstance(error, Unavailable):
-                raise
-            log.warning("write_behind_postponed", reason=str(error), rooms=len(places))
+            async with self.replaced(room_ids) as places:
+                await self._rooms.advance_rooms(places)
+        except Unavailable as error:
+            log.warning("write_behind_postponed", reason=str(error), rooms=len(room_ids))
             return False
         return True

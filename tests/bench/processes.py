@@ -1,6 +1,7 @@
 """CPU time and memory of processes, from /proc."""
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,13 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def is_idle(pid: int, share: float = 0.05) -> bool:
+    """Watch a process for a second, and return whether it used at most `share` of a core."""
+    before_s = cpu_s(pid)
+    time.sleep(1.0)
+    return cpu_s(pid) - before_s <= share
 
 
 def memory_bytes(pid: int) -> int:

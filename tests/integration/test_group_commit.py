@@ -106,13 +106,19 @@ async def test_message_is_stored_once_over_restarts(database: Database) -> None:
     assert [ack is not None and ack.repeated for ack in acks] == [False, True, True]
 
 
+async def forgetful_world(database: Database, monkeypatch: pytest.MonkeyPatch, remembered: int) -> ChatWorld:
+    """Return a world whose owners remember that many messages of a room."""
+    monkeypatch.setattr(room_cache, "RecentMessages", lambda: RecentMessages(max_count=remembered))
+    world = ChatWorld(database)
+    world.route = await world.claim()
+    return world
+
+
 async def test_repeats_that_only_the_log_knows_add_no_entry(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each conflicts with its stored message, which the owner has forgotten."""
-    monkeypatch.setattr(room_cache, "RecentMessages", lambda: RecentMessages(max_count=1))
-    world = ChatWorld(database)
-    world.route = await world.claim()
+    world = await forgetful_world(database, monkeypatch, remembered=1)
     one, two = Act("send", PUBLIC, "ann", "k1"), Act("send", PUBLIC, "ann", "k2")
     for acts in (CREATE_BOTH, (one, two), *[(one,), (two,)] * 3):
         await world.take(Turn(acts))
@@ -124,9 +130,7 @@ async def test_repeats_that_only_the_log_knows_add_no_entry(
 async def test_more_repeats_than_are_remembered_are_answered_together(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_cache, "RecentMessages", lambda: RecentMessages(max_count=2))
-    world = ChatWorld(database)
-    world.route = await world.claim()
+    world = await forgetful_world(database, monkeypatch, remembered=2)
     sends = tuple(Act("send", PUBLIC, "ann", f"k{number}") for number in range(6))
     for acts in (CREATE_BOTH, sends, (*sends, Act("send", PUBLIC, "ann", "new"))):
         await world.take(Turn(acts))

@@ -22,7 +22,7 @@ from tests.bench.dialects import Realtime
 from tests.bench.fleet import Fleet, LoadFailed
 from tests.bench.jobs.connect import Connect
 from tests.bench.jobs.presence import Departure
-from tests.bench.processes import CpuMeter, cpu_s
+from tests.bench.processes import CpuMeter, cpu_s, is_idle
 from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 from tests.support import scrape
@@ -179,7 +179,8 @@ class PresenceWatch:
         calls, used_s = self._calls(), cpu_s(self._database_pid)
         yield
         figures[f"{name}_true_after_s"] = self.elapsed_s()
-        self._wait_idle()
+        while not is_idle(self._database_pid, IDLE_SHARE):
+            pass
         figures[f"{name}_database_idle_after_s"] = self.elapsed_s()
         figures[f"{name}_database_cpu_s"] = round(cpu_s(self._database_pid) - used_s, 1)
         made = self._calls() - calls - self.elapsed_s() * self._idle_calls_per_s
@@ -205,10 +206,3 @@ class PresenceWatch:
         """Return the database calls of chat_service on collections of presence."""
         collections = ("presence", "nodes", "room_members", "room_presence", "room_records")
         return sum(scrape.value(self._metrics_url, "mongo_seconds_count", collection=name) for name in collections)
-
-    def _wait_idle(self) -> None:
-        while True:
-            before_s = cpu_s(self._database_pid)
-            time.sleep(1.0)
-            if cpu_s(self._database_pid) - before_s < IDLE_SHARE:
-                return
