@@ -21,7 +21,7 @@ from chat_service.search.tree import Candidate, Page, PageWalk
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id, made_at_ms
 
-BUDGET = 24
+BUDGET = 16  # pages, in 40 ms: each room costs calls to the database beside its pages
 ROOMS_PER_ROUND = 64
 ROOMS_AT_ONCE = 8  # looked at before the budget is checked: each may have 128 messages without a line
 PAGES_PER_READ_MAX = 16
