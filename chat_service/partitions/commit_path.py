@@ -29,6 +29,7 @@ from shared.bus.delivery import Delivery
 from shared.commands.chat import SendDirect, SendMessage
 from shared.errors import Refusal
 from shared.protocol.server_frames import TypingMark
+from shared.telemetry import tracing
 
 
 class Outlet(Protocol):
@@ -122,6 +123,8 @@ class CommitPath:
             raise
         deliveries = _all_deliveries_of([*changes.found.values(), *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
+        if tracing.is_on:
+            deliveries += _traces_of(jobs, changes.entries, states)
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
 
@@ -248,6 +251,17 @@ def _deliveries_of(entry: LogEntry, room: Room | None) -> list[Delivery]:
     if not entry.members:  # HOT
         return deliveries_of(entry, direct)
     return deliveries_of(entry, direct) + membership_deliveries(entry, direct)
+
+
+def _traces_of(jobs: list[Job], entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+    """Return the traces of the deliveries whose commands carry one."""
+    traces = {job.command.id: trace for job in jobs if (trace := job.command.trace) is not None}
+    traced = [entry for entry in entries if entry.id in traces]
+    return [
+        delivery.trace(traces[entry.id])
+        for entry in traced
+        for delivery in _deliveries_of(entry, states[entry.room_id].room)
+    ]
 
 
 def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:

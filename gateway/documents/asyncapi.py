@@ -54,6 +54,8 @@ ANSWERS: dict[str, str | None] = {
 }
 
 FRAME_ID: Schema = {"description": "Repeated in the answer.", "anyOf": [{"type": "string"}, {"type": "number"}]}
+TRACEPARENT: Schema = {"description": "W3C trace context that the server's spans continue.", "type": "string"}
+HEAD: Schema = {"id": FRAME_ID, "traceparent": TRACEPARENT}  # optional in every client frame
 EVENT_TYPE = "^[A-Za-z0-9_-]+(:[A-Za-z0-9_-]+)+$"
 
 
@@ -137,7 +139,7 @@ def _client_messages(components: dict[str, Schema]) -> dict[str, Schema]:
     for name in ("subscribe", "unsubscribe"):
         payloads[name] = {"oneOf": [_subscription(components, channel, name) for channel in TARGETS]}
     for name, kind in REQUESTS.items():
-        payloads[name] = _with_fields(components[kind.__name__], {"type": {"const": name}, "id": FRAME_ID}, ["type"])
+        payloads[name] = _with_fields(components[kind.__name__], {"type": {"const": name}, **HEAD}, ["type"])
     entries = [_subscription(components, channel, None) for channel in TARGETS]
     payloads["auth"]["properties"]["subscriptions"]["items"] = {"oneOf": entries}
     return {_key("client", name): _message(name, payloads[name], components) for name in ANSWERS}
@@ -145,7 +147,7 @@ def _client_messages(components: dict[str, Schema]) -> dict[str, Schema]:
 
 def _subscription(components: dict[str, Schema], channel: str, type_: str | None) -> Schema:
     """Return the schema of a subscribe or unsubscribe frame. An entry of `auth.subscriptions` needs no `type`."""
-    head = {"type": {"const": type_ or "subscribe"}, "id": FRAME_ID, "channel": {"const": channel}}
+    head = {"type": {"const": type_ or "subscribe"}, **HEAD, "channel": {"const": channel}}
     required = ["channel"] if type_ is None else ["type", "channel"]
     return _with_fields(components[TARGETS[channel].__name__], head, required) | {"title": channel}
 

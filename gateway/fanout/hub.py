@@ -110,8 +110,8 @@ class Hub:
                 channel.stream.note_head_and_gap(delivery.position)
             case DeliveryKind.DIRECT_HEAD:
                 self.directs.deliver_head(channel, delivery)
-            case DeliveryKind.CONTROL | DeliveryKind.REPLY | DeliveryKind.ANSWERED:
-                raise ValueError("the relay handles control deliveries and answers")
+            case DeliveryKind.CONTROL | DeliveryKind.REPLY | DeliveryKind.ANSWERED | DeliveryKind.TRACE:
+                raise ValueError("the relay handles control deliveries, answers and traces")
             case _:
                 assert_never(delivery.kind)
 

@@ -1,6 +1,6 @@
 """The relay: reads delivery lines from this gateway's queue and passes each on.
 
-A control goes to `on_control`, an answer to `on_answer`, any other line to the hub.
+A control goes to `on_control`, an answer to `on_answer`, a trace to the tracer, any other line to the hub.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from gateway.fanout.stall import StallGuard
 from gateway.fanout.typing_expiry import TypingExpiry
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
 from shared.errors import Malformed
-from shared.telemetry import logs
+from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
@@ -78,6 +78,9 @@ class Relay:
                 self._on_answer(delivery)
             elif delivery.kind is DeliveryKind.CONTROL:
                 self._on_control(delivery)
+            elif delivery.kind is DeliveryKind.TRACE:
+                if delivery.channel in self._hub.channels:
+                    tracing.mark("deliver", delivery.key)
             else:
                 if delivery.kind is DeliveryKind.TRANSIENT and delivery.channel in self._hub.channels:
                     self._typing.note(delivery, now_s)

@@ -13,12 +13,14 @@ from gateway.rest.envelope import SERVER, bearer_token, failure
 from gateway.settings import GatewaySettings
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
 from shared.telemetry import correlation, logs, tracing
+from shared.telemetry.traceparent import traceparent_of
 
 log = logs.get(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = "X-Request-Id"
+TRACE_PARENT = "traceparent"
 
 _CODES_BY_STATUS = {
     400: ErrorCode.VALIDATION,
@@ -67,7 +69,10 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     # A request that matches no route has a method and a path of the client's choice, which must not become labels.
     route = "none" if resource is None else f"{request.method} {resource.canonical}"
     request_id = correlation.choose(request.headers.get(REQUEST_ID))
-    with correlation.request(request_id), tracing.span(route):
+    with (
+        correlation.request(request_id),
+        tracing.span(route, traceparent_of(request.headers.get(TRACE_PARENT))),
+    ):
         response = await _enveloped(request, handler)
     response.headers[REQUEST_ID] = request_id
     metrics.REST_SECONDS.labels(route, str(response.status)).observe(time.perf_counter() - started_s)

@@ -236,7 +236,7 @@ class LiveEndpoint:
             await self._requests.restore(socket, request.subscriptions)
 
     async def _perform(self, socket: Socket, incoming: Incoming) -> None:
-        with tracing.span(incoming.name):
+        with tracing.span(incoming.name, incoming.trace):
             await self._requests.perform(socket, incoming)
 
     def _close_after_bug(self, socket: Socket) -> None:

@@ -103,7 +103,7 @@ class LiveRequests:
         request = incoming.request
         if not isinstance(request, ChatSend | ChatDirect) or request.symbols or not socket.in_flight.try_begin():
             return False
-        with tracing.span(incoming.name):
+        with tracing.span(incoming.name, incoming.trace):
             self._send_begun(socket, incoming, request)
         return True
 

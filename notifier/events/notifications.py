@@ -87,10 +87,11 @@ E = TypeVar("E", bound=TrackedEvent)
 
 
 class Addressed(msgspec.Struct, frozen=True):
-    """A notice and its audience."""
+    """A notice and its audience. `trace` is the W3C traceparent of the event."""
 
     notice: Notice
     audience: Audience
+    trace: str | None = None
 
     @property
     def key(self) -> str:
@@ -105,7 +106,7 @@ class Addressed(msgspec.Struct, frozen=True):
     def resumed(self, record: Record) -> "Addressed":
         """Return the event with the notice of an earlier attempt, or at least with its time."""
         notice = record.notice or msgspec.structs.replace(self.notice, created_at_ms=record.created_at_ms)
-        return Addressed(notice, self.audience)
+        return Addressed(notice, self.audience, self.trace)
 
 
 def pending_of(events: Iterable[E], records: Mapping[str, Record]) -> list[E]:
@@ -137,7 +138,7 @@ def address(event: CloudEvent, now_ms: int) -> Addressed:
     data = to_json(_checked_data(type_, event.data))
     if len(data) > DATA_MAX_BYTES:
         raise Malformed(f"data: is larger than {DATA_MAX_BYTES} bytes")
-    return Addressed(Notice(event_key(event), type_, happened_at_ms(event, now_ms), data), audience)
+    return Addressed(Notice(event_key(event), type_, happened_at_ms(event, now_ms), data), audience, event.trace)
 
 
 def happened_at_ms(event: CloudEvent, now_ms: int) -> int:

@@ -32,8 +32,10 @@ from shared.bus.events import (
 )
 from shared.bus.publisher import Publisher
 from shared.errors import Malformed
+from shared.telemetry import tracing
 
 COMMIT_RECIPIENTS = USERS_MAX  # of the events of one commit
+TRACED_MAX = 20  # deliveries of an event; there may be thousands
 SLICE_RECIPIENTS = 1_000  # handled at once within a commit, so that the first of 10,000 do not wait for the last
 
 # Types that another consumer handles, from a queue of its own; that consumer also rejects malformed events.
@@ -57,7 +59,8 @@ class EventConsumer:
                 addressed.setdefault(item.key, item)
         for some in by_recipients(addressed.values(), COMMIT_RECIPIENTS):
             started_s = time.perf_counter()
-            await self._commit.run(some, self._post)
+            with tracing.batch("commit", ((item.notice.type, item.trace) for item in some)):
+                await self._commit.run(some, self._post)
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
     def _read(self, line: Line) -> Addressed | None:
@@ -90,15 +93,23 @@ class EventConsumer:
 
 
 def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, list[Entry]]) -> Iterator[Delivery]:
-    """Yield all deliveries in order, and create each frame only then."""
+    """Yield all deliveries in order, and create each frame only then; also the traces of the first 20 of an event."""
     for item in pending:
-        notice = item.notice
-        match item.audience:
-            case Users():
-                for entry in entries[notice.key]:
-                    channel = inbox_channel(entry.user_id)
-                    yield Delivery(channel, DeliveryKind.ORDERED, entry.seq, "", entry_frame(notice, entry))
-            case Listeners(channel):
-                yield Delivery(channel, DeliveryKind.UNORDERED, 0, notice.key, listeners_frame(notice))
-            case _:
-                assert_never(item.audience)
+        trace = item.trace if tracing.is_on else None
+        for number, delivery in enumerate(_deliveries_of(item, entries)):
+            yield delivery
+            if trace is not None and number < TRACED_MAX:
+                yield delivery.trace(trace)
+
+
+def _deliveries_of(item: Addressed, entries: Mapping[str, list[Entry]]) -> Iterator[Delivery]:
+    notice = item.notice
+    match item.audience:
+        case Users():
+            for entry in entries[notice.key]:
+                channel = inbox_channel(entry.user_id)
+                yield Delivery(channel, DeliveryKind.ORDERED, entry.seq, "", entry_frame(notice, entry))
+        case Listeners(channel):
+            yield Delivery(channel, DeliveryKind.UNORDERED, 0, notice.key, listeners_frame(notice))
+        case _:
+            assert_never(item.audience)

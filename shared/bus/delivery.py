@@ -22,7 +22,8 @@ class DeliveryKind(StrEnum):
     comes again with its entry, when the gateway fills the gap. A gateway never silently drops an ORDERED, DIRECT, HEAD,
     DIRECT_HEAD or UNORDERED item. LATEST items are conflated: only the newest one of each key matters. TRANSIENT items
     are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client. REPLY and ANSWERED
-    items answer commands; their channel is the gateway process that sent the commands.
+    items answer commands; their channel is the gateway process that sent the commands. A TRACE item follows a traced
+    delivery on its channel; its `key` is the W3C traceparent that the delivery continues.
     """
 
     ORDERED = "o"
@@ -35,6 +36,7 @@ class DeliveryKind(StrEnum):
     DIRECT_HEAD = "g"
     REPLY = "r"
     ANSWERED = "a"
+    TRACE = "x"
 
 
 ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
@@ -126,7 +128,8 @@ class Delivery(NamedTuple):
 
     `key` identifies the value that a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the
     room's id in a DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a
-    CONTROL item it is a `ControlKind`. Elsewhere, and where an item needs none, it is empty.
+    CONTROL item it is a `ControlKind`, in a TRACE item a traceparent. Elsewhere, and where an item needs none, it is
+    empty.
 
     `frame` is the complete client frame (JSON, so without raw tabs or line breaks), empty for an item that clients do
     not see and for a HEAD. A DIRECT_HEAD has the time of the entry in ms instead, a CONTROL item its JSON data, a REPLY
@@ -143,6 +146,10 @@ class Delivery(NamedTuple):
     def reply(cls, gateway: str, term: int, frame: bytes) -> "Delivery":
         """Return the answer to a command of `gateway`, decided under `term`."""
         return cls(gateway, DeliveryKind.REPLY, term, "", frame)
+
+    def trace(self, traceparent: str) -> "Delivery":
+        """Return the TRACE item of this delivery."""
+        return Delivery(self.channel, DeliveryKind.TRACE, self.position, traceparent, b"")
 
     @property
     def term(self) -> int:

@@ -12,6 +12,7 @@ import orjson
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.validation import decode
+from shared.telemetry.traceparent import traceparent_of
 from shared.times import from_iso
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -33,7 +34,10 @@ SHORT_KEY_BYTES = 8
 
 
 class CloudEvent(msgspec.Struct, frozen=True):
-    """A CloudEvent. `data` is a JSON object; for market.tick it may also be an array of objects."""
+    """A CloudEvent. `data` is a JSON object; for market.tick it may also be an array of objects.
+
+    `traceparent` is CloudEvents' extension for distributed tracing.
+    """
 
     specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
     id: Name
@@ -42,6 +46,12 @@ class CloudEvent(msgspec.Struct, frozen=True):
     data: dict[str, Any] | list[dict[str, Any]]
     time: str | None = None
     audience: str | None = None
+    traceparent: Any = None
+
+    @property
+    def trace(self) -> str | None:
+        """Return the trace that the event continues."""
+        return traceparent_of(self.traceparent)
 
 
 _decoder = msgspec.json.Decoder(CloudEvent)

@@ -18,6 +18,7 @@ from shared.protocol.validation import (
     UserId,
     decode,
 )
+from shared.telemetry.traceparent import traceparent_of
 
 
 class _ClientData(msgspec.Struct, frozen=True, rename="camel"):
@@ -156,11 +157,12 @@ Request = (
 
 
 class Incoming(msgspec.Struct, frozen=True):
-    """One client frame, decoded. `name` is its `type` as sent."""
+    """One client frame, decoded. `name` is its `type` as sent; `trace` its W3C traceparent, if it has one."""
 
     name: str
     request: Request
     id: FrameId | None = None
+    trace: str | None = None
 
 
 class FrameRefused(Refusal):
@@ -176,6 +178,7 @@ class _Header(msgspec.Struct, frozen=True):
     type: str
     id: FrameId | None = None
     channel: Any = None
+    traceparent: Any = None
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -215,9 +218,10 @@ _SUBSCRIPTIONS: dict[str, type[Subscribe] | type[Unsubscribe]] = {
 def parse(text: str | bytes) -> Incoming:
     """Read one client frame. Raises FrameRefused: BAD_FRAME, UNKNOWN_TYPE, VALIDATION or NOT_FOUND."""
     header = _parse_header(text)
+    trace = None if header.traceparent is None else traceparent_of(header.traceparent)
     try:
         if wrap := _SUBSCRIPTIONS.get(header.type):
-            return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id)
+            return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id, trace)
         if header.type == "ping":  # it has no fields to read
             return Incoming(header.type, _PING, header.id)
         if (decoder := _REQUESTS.get(header.type)) is None:
@@ -225,7 +229,7 @@ def parse(text: str | bytes) -> Incoming:
         request: Request = decode(text, decoder)
         if isinstance(request, MessageInput):
             request.check()
-        return Incoming(header.type, request, header.id)
+        return Incoming(header.type, request, header.id, trace)
     except Refusal as refusal:
         raise FrameRefused(refusal, header.type, header.id) from refusal
 

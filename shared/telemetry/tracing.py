@@ -1,8 +1,9 @@
 """OpenTelemetry traces, if enabled: the path of a request through gateway, worker and database.
 
 Tracing is off unless OTEL_EXPORTER_OTLP_ENDPOINT is set; it needs `pip install '.[tracing]'`. While it is off,
-OpenTelemetry is not imported and every call here returns at once. A command carries the context of its caller's span as
-a W3C traceparent (https://www.w3.org/TR/trace-context/).
+OpenTelemetry is not imported and every call here returns at once. Contexts are W3C traceparents
+(https://www.w3.org/TR/trace-context/): a client frame, a REST call and an event may carry one, a command carries that
+of its caller's span, and a delivery is followed by that of its command or event.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,6 +85,14 @@ def ask(name: str) -> PendingSpan | None:
     context = begun.get_span_context()
     trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
     return PendingSpan(begun, f"00-{trace_id}-{span_id}-{int(context.trace_flags):02x}")
+
+
+def mark(name: str, parent: str) -> None:
+    """Record a span without a duration that continues a trace."""
+    if _tracer is not None:
+        from opentelemetry.trace import SpanKind
+
+        _tracer.start_span(name, _remote(parent), kind=SpanKind.CONSUMER).end()
 
 
 def within(name: str) -> "Span | None":

@@ -127,7 +127,7 @@ def test_frame_may_contain_tabs() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"room:1", b"room:1\to\t1\tk", b"room:1\tx\t1\tk\t{}", b"room:1\to\tone\tk\t{}", b"\xff\to\t1\tk\t{}"],
+    [b"", b"room:1", b"room:1\to\t1\tk", b"room:1\tz\t1\tk\t{}", b"room:1\to\tone\tk\t{}", b"\xff\to\t1\tk\t{}"],
 )
 def test_invalid_delivery_line_is_malformed(line: bytes) -> None:
     with pytest.raises(Malformed):
