@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from notifier.events.audience import Users
 from notifier.events.notifications import Addressed
 from shared.bus.delivery import Delivery
@@ -32,7 +34,7 @@ def _parts(item: Addressed, recipients_max: int) -> Iterator[tuple[Addressed, in
     ids = item.audience.ids
     for start in range(0, len(ids), recipients_max):
         part = ids[start : start + recipients_max]
-        yield Addressed(item.notice, Users(part)), len(part)
+        yield msgspec.structs.replace(item, audience=Users(part)), len(part)
 
 
 def by_size(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:

@@ -10,8 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.telemetry import tracing
 from tests.support.events import cloud_event, publish
+from tests.support.live_client import LiveClient
 from tests.support.people import people
-from tests.support.services import chat_service, gateway_alone, notifier
+from tests.support.services import chat_service, gateway, gateway_alone, notifier
 from tests.support.tokens import mint
 from tests.support.waiting import until
 
@@ -101,9 +102,13 @@ async def test_rest_call_continues_the_trace_of_its_caller(url: str, exported: I
 
 
 async def test_event_is_traced_to_its_delivery(
-    url: str, amqp_url: str, mongodb_uri: str, database_name: str, exported: InMemorySpanExporter
+    amqp_url: str, mongodb_uri: str, database_name: str, exported: InMemorySpanExporter
 ) -> None:
-    async with notifier(amqp_url, mongodb_uri, database_name), await people(url)("alice").live() as live:
+    async with (
+        notifier(amqp_url, mongodb_uri, database_name),
+        gateway(amqp_url) as url,
+        await LiveClient.as_user(url, "alice") as live,
+    ):
         await live.ask("subscribe", channel="notifications")
         for number, trace in enumerate((TRACEPARENT, "00-tab\there")):
             data = {"title": "t", "message": "m"}

@@ -89,9 +89,13 @@ class Broker(ManagedServer):
     def begin(self) -> None:
         """Start without waiting until ready."""
         self._node.prepare()
+        self.configure(self._directory / "rabbitmq.conf")
         if not self._epmd.is_running():
             self._epmd.start()
         self.process.start()
+
+    def configure(self, file: Path) -> None:
+        """Add to the configuration. This node needs nothing more."""
 
     def is_ready(self) -> bool:
         """Return whether a client would be served. Blocks for up to 2 s."""
