@@ -68,7 +68,7 @@ INDEXES = {
 
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: this replica's share of the partitions, queries, presence, profiles."""
-    admin = Admin()
+    admin = Admin(settings)
     admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)

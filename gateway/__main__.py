@@ -140,7 +140,7 @@ class GatewayParts:
 async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) -> None:
     """Serve WebSocket and REST until `stop` is set, then drain."""
     verifier = _verifier(settings)
-    admin = Admin()
+    admin = Admin(settings)
     admin.checks["start"] = not_started_yet
     async with (
         admin.serving(settings.admin_host, settings.admin_port),

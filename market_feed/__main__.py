@@ -44,7 +44,7 @@ TICK_MESSAGES_AT_ONCE = 1000
 
 async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> None:
     """Stand by until `stop` is set, and serve while this process owns the symbols."""
-    admin = Admin()
+    admin = Admin(settings)
     admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)

@@ -36,7 +36,7 @@ INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, 
 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: events, revocations, alerts and queries."""
-    admin = Admin()
+    admin = Admin(settings)
     admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)

@@ -12,10 +12,12 @@ from urllib.parse import quote, unquote
 
 from gateway.cli import bus, show
 from gateway.cli.arguments import parse
+from gateway.cli.doctor.findings import Severity
+from gateway.cli.doctor.probes import examine
 from gateway.cli.rest import Api, room_path
 from gateway.cli.settings import CliSettings, read_settings
 from gateway.cli.tail import interests, tail
-from shared.errors import Malformed, RealtimeError, Refusal, SettingsInvalid, Unavailable
+from shared.errors import ErrorCode, Malformed, RealtimeError, Refusal, SettingsInvalid, Unavailable
 from shared.ids import Prefix, new_id
 from shared.process.settings import parts_of
 from shared.telemetry import logs
@@ -79,6 +81,8 @@ def _do(asked: argparse.Namespace, settings: CliSettings) -> None:
             _publish(asked, settings)
         case "dead":
             _dead(asked, settings)
+        case "doctor":
+            _diagnose(asked, settings)
 
 
 def _found(asked: argparse.Namespace, settings: CliSettings) -> list[Any]:
@@ -177,6 +181,15 @@ def _dead(asked: argparse.Namespace, settings: CliSettings) -> None:
         for number, letter in enumerate(found, 1)
     ]
     _print(asked, records, show.dead_letters)
+
+
+def _diagnose(asked: argparse.Namespace, settings: CliSettings) -> None:
+    """Print the findings. Raises Refusal if one of them is an error."""
+    findings = asyncio.run(examine(settings, asked.admin or settings.admin_urls))
+    _print(asked, [finding._asdict() for finding in findings], show.findings)
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    if errors:
+        raise Refusal(ErrorCode.CONFLICT, f"{errors} errors")
 
 
 def _print(

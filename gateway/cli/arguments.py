@@ -8,8 +8,8 @@ from shared.tokens import DEFAULT_TTL_S
 
 DESCRIPTION = """Talk to a running realtime system.
 
-Addresses and the signing secret come from the environment (GATEWAY_URL, AMQP_URL, JWT_SECRET or REALTIME_TOKEN),
-otherwise from .local/run.env, which `make run` writes."""
+Addresses and the signing secret come from the environment (GATEWAY_URL, AMQP_URL, JWT_SECRET or REALTIME_TOKEN; for
+`doctor` also ADMIN_URLS, MONGODB_URI and MONGODB_DATABASE), otherwise from .local/run.env, which `make run` writes."""
 
 EPILOG = (
     "exit codes: 0 success, 1 refused, 2 invalid usage or settings, 3 gateway or broker unavailable, 130 interrupted"
@@ -44,6 +44,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _tail(commands.add_parser("tail", help="print live events of rooms and symbols"))
     _publish(commands.add_parser("publish", help="publish an internal event to realtime.events"))
     _dead(commands.add_parser("dead", help="list and replay dead letters"))
+    _doctor(commands.add_parser("doctor", help="look for what is wrong with a running system; changes nothing"))
     return parser.parse_args(arguments)
 
 
@@ -103,6 +104,17 @@ def _dead(parser: _Add) -> None:
     chosen.add_argument("--all", action="store_true")
     chosen.add_argument(
         "--number", type=_positive, action="append", metavar="N", help="number in the output of `dead list`"
+    )
+
+
+def _doctor(parser: _Add) -> None:
+    parser.add_argument(
+        "--admin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="the admin address of processes, such as http://gateway:9100; a name stands for all of its addresses. "
+        "Default: ADMIN_URLS, which commas separate",
     )
 
 

@@ -86,3 +86,13 @@ def _name_of(data: Record) -> str:
     user = data.get("user") or {}
     name = f"{user.get('firstName', '')} {user.get('lastName', '')}".strip()
     return f"{name} ({data['userId']})" if name else str(data["userId"])
+
+
+def findings(items: Sequence[Record]) -> str:
+    """Return the findings of `doctor`, each with its remedy below it."""
+    lines: list[str] = []
+    for item in items:
+        lines.append(printable(f"{item['severity']:8} {item['subject']}: {item['text']}"))
+        if item["remedy"]:
+            lines.append(printable(f"{'':8} -> {item['remedy']}"))
+    return "\n".join(lines)

@@ -33,6 +33,13 @@ class NoQueueError(ConnectionError):
     """No queue took a mandatory message."""
 
 
+class QueueCounts(NamedTuple):
+    """The messages that wait in a queue, and its consumers."""
+
+    messages: int
+    consumers: int
+
+
 class DeadLetter(NamedTuple):
     """A message in `realtime.dead`: the reason, its queue, and when it was put there (0 for unknown)."""
 
@@ -166,15 +173,26 @@ class BrokerConnection:
         underlay = await self._channel.get_underlay_channel()
         await underlay.queue_unbind(queue, exchange, key, timeout=CALL_TIMEOUT_S)
 
-    async def depth(self, queue: str) -> int:
-        """Return the number of messages that wait in a queue."""
+    async def counts(self, queue: str) -> QueueCounts | None:
+        """Return what waits in a queue and who consumes it; None if there is no such queue."""
         channel = await self._open_temporary_channel()  # its own channel, because asking for a missing queue closes it
         try:
             declared = await channel.declare_queue(queue, passive=True, timeout=CALL_TIMEOUT_S)
-            return declared.declaration_result.message_count or 0
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return None
         finally:
             if not self._connection.is_closed:
                 await channel.close()
+        result = declared.declaration_result
+        return QueueCounts(result.message_count or 0, result.consumer_count or 0)
+
+    @property
+    def server_version(self) -> str:
+        """Return the version that the broker gave at the connection."""
+        transport = self._connection.transport
+        properties = {} if transport is None else transport.connection.server_properties
+        version = properties.get("version", "")
+        return version.decode() if isinstance(version, bytes) else str(version)
 
     # Send -----------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ class QueueAdmin:
     async def depth(self, queue: str) -> int:
         """Return the number of messages that wait in a queue."""
         async with self._connection.reaching("measure") as link:
-            return await link.depth(queue)
+            counts = await link.counts(queue)
+        return 0 if counts is None else counts.messages
 
     async def restore_dead_letters(self) -> None:
         """Declare `realtime.dead` again if somebody deleted it: it has no consumer for the broker to notify."""

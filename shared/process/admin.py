@@ -1,4 +1,7 @@
-"""The admin server of a process: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics`."""
+"""The admin server of a process.
+
+`/healthz` (the process runs), `/readyz` (it can do its work), `/metrics`, and `/settings` (without secrets).
+"""
 
 import asyncio
 import time
@@ -9,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.encoding import to_json
+from shared.process.settings import FromEnvironment, shown_settings
 from shared.telemetry import logs, metrics
 
 log = logs.get(__name__)
@@ -24,7 +28,8 @@ class Admin:
     `dependencies` are checked and reported alike, but do not make the process unready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: FromEnvironment) -> None:
+        self._settings = settings
         self.checks: dict[str, Readiness] = {}
         self.dependencies: dict[str, Readiness] = {}
         self._began_at_s = time.monotonic()
@@ -40,6 +45,7 @@ class Admin:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/settings", self._show_settings),
             ]
         )
         runner = web.AppRunner(app, access_log=None)
@@ -71,6 +77,9 @@ class Admin:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _show_settings(self, _: web.Request) -> web.Response:
+        return web.json_response(shown_settings(self._settings))
 
 
 async def _answer(check: Readiness) -> str | None:

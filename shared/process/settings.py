@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.errors import SettingsInvalid
+from shared.telemetry.redaction import redacted
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -63,6 +64,27 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """Return the base problems, and an invalid database URL."""
         return super().problems() + url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
+
+
+def shown_settings(settings: FromEnvironment) -> dict[str, str]:
+    """Return the settings by variable, as they would be set, without those that hold a secret."""
+    return {
+        field.name.upper(): _text_of(getattr(settings, field.name))
+        for field in msgspec.structs.fields(settings)
+        if field.name not in SECRET_FIELDS
+    }
+
+
+def _text_of(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(int(value))
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return redacted(str(value))
 
 
 def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:

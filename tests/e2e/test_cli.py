@@ -11,6 +11,7 @@ import jwt
 
 from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
+from shared.version import VERSION
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
 from tests.support.people import people
@@ -144,6 +145,26 @@ async def test_dead_letters_are_listed_and_replayed(system: LocalSystem) -> None
     (back,) = await until_async(ours, lambda found: bool(found) and found[0]["at"] != letter["at"], 20.0)
     assert back["body"] == letter["body"]
     assert run(system, "dead", "replay", "--number", "100000")[0] == 1
+
+
+def test_doctor_finds_no_error_in_a_healthy_system(system: LocalSystem) -> None:
+    found = records(system, "doctor")
+    assert [finding for finding in found if finding["severity"] == "error"] == []
+    texts = {(finding["severity"], finding["subject"]): finding["text"] for finding in found}
+    assert texts["ok", "processes"] == "gateway 2, chat_service 1, market_feed 1, notifier 1"
+    assert texts["ok", "versions"] == f"every process runs {VERSION}"
+    assert ("warning", "notifier") in texts  # there is only one
+
+
+def test_doctor_names_what_is_wrong_and_the_remedy(system: LocalSystem) -> None:
+    code, out, err = run(system, "doctor", "--admin", "http://127.0.0.1:1", AMQP_URL="amqp://nobody:x@127.0.0.1:1/")
+    assert (code, err) == (1, "realtime: 6 errors\n")
+    lines = out.splitlines()
+    assert lines[0].startswith("error    broker: 127.0.0.1:1 is unreachable: ")
+    assert lines[1].startswith("         -> BrokerLost in docs/operations.md")
+    assert any(line.startswith("error    http://127.0.0.1:1: does not answer: ") for line in lines)
+    code, _, err = run(system, "doctor", MONGODB_URI="postgres://here", ADMIN_URLS="nonsense")
+    assert (code, err.count("MONGODB_URI:"), err.count("ADMIN_URLS:")) == (2, 1, 1)
 
 
 async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> None:

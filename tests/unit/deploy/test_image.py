@@ -12,6 +12,7 @@ import pytest
 from deploy.local.settings import PROJECT
 from deploy.tools import lock
 from shared.process.admin import Admin
+from shared.process.settings import FromEnvironment
 from tests.support import dockerfile
 from tests.support.settings_names import SETTINGS
 
@@ -54,7 +55,7 @@ def test_default_command_is_a_service() -> None:
 
 async def test_health_check_uses_admin_port(tree: Path) -> None:
     check = dockerfile.command_of(dockerfile.of("HEALTHCHECK")[0])
-    async with (admin := Admin()).serving("127.0.0.1", 0):
+    async with (admin := Admin(FromEnvironment())).serving("127.0.0.1", 0):
         healthy = await _to_thread(check, tree, str(admin.port))
     assert healthy.returncode == 0, healthy.stderr
     assert (await _to_thread(check, tree, str(admin.port))).returncode != 0

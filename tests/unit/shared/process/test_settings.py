@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chat_service.settings import ChatSettings
 from gateway.settings import GatewaySettings
 from shared.errors import SettingsInvalid
-from shared.process.settings import SECRET_FIELDS, Count, Port, Seconds, Settings, WorkerSettings, load
+from shared.process.settings import SECRET_FIELDS, Count, Port, Seconds, Settings, WorkerSettings, load, shown_settings
 
 AMQP = "amqp://guest:guest@localhost:5672/"
 MONGO = "mongodb://localhost:27017/"
@@ -188,6 +188,23 @@ def test_wrong_value_is_shown_unless_secret() -> None:
     assert "(got '8')" in text
     assert "JWT_SECRET" in text
     assert "'7'" not in text
+
+
+def test_shown_settings_are_texts_without_secrets() -> None:
+    collector = "http://user:pass@collector:4318/?key=secret"
+    settings = load(
+        ChatSettings,
+        {
+            "AMQP_URL": "amqp://a:b@c/",
+            "MONGODB_URI": "mongodb://d",
+            "RATE_CHANGES_PER_MINUTE": "7",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+        },
+    )
+    shown = shown_settings(settings)
+    assert shown.keys().isdisjoint({"AMQP_URL", "MONGODB_URI"})
+    assert (shown["RATE_CHANGES_PER_MINUTE"], shown["LOG_LEVEL"]) == ("7", "info")
+    assert not [value for value in shown.values() if "pass" in value or "secret" in value]
 
 
 def test_secret_settings_are_known() -> None:
