@@ -144,7 +144,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     admin.checks["start"] = not_started_yet
     async with (
         admin.serving(settings.admin_host, settings.admin_port),
-        Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
+        Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s, declares_queues=False) as bus,
         asyncio.TaskGroup() as tasks,
     ):
         with lifecycle.stopping_on_failure(stop), background(tasks) as spawn:

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.bus.broker_connection import DeadLetter
+from shared.bus.amqp import CONNECTION_LOST_ERRORS
+from shared.bus.broker_connection import BrokerConnection, DeadLetter
 from shared.bus.bus import Bus
 from shared.bus.events import decode_event
+from shared.bus.hosts import BrokerHosts
 from shared.bus.topology import EVENTS
 from shared.errors import RealtimeError, Unavailable
 from shared.ids import Prefix, new_id
@@ -17,13 +19,21 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 async def publish(amqp_url: str, body: bytes) -> None:
-    """Publish an event and wait for the broker's confirm. Raises Malformed, Unavailable."""
+    """Publish an event and wait for the broker's confirm. Raises Malformed, Unavailable.
+
+    A bus would declare the topology, for which the account of a publisher has no right.
+    """
     event = decode_event(body)
-
-    async def work(bus: Bus) -> None:
-        await bus.publish(EVENTS, event.type, body)
-
-    await _on_bus(amqp_url, work)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            link = await BrokerConnection.open(BrokerHosts(amqp_url), new_id(Prefix.NODE))
+            try:
+                await link.publish(EVENTS, event.type, body, message_id=event.id, is_persistent=True)
+            finally:
+                await link.close()
+    except CONNECTION_LOST_ERRORS as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"cannot publish: {reason}; check AMQP_URL and the account's permissions") from error
 
 
 async def list_dead_letters(amqp_url: str) -> list[DeadLetter]:

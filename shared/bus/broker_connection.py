@@ -125,8 +125,13 @@ class BrokerConnection:
     # Topology -------------------------------------------------------------------------------------------------------
 
     async def declare_exchange(self, name: str, kind: str) -> None:
-        """Declare a durable exchange."""
-        await self._channel.declare_exchange(name, kind, durable=True)
+        """Declare a durable exchange unless it exists, because the account may have no right to declare it."""
+        channel = await self._open_temporary_channel()
+        try:
+            await channel.declare_exchange(name, passive=True, timeout=CALL_TIMEOUT_S)
+            await channel.close()
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            await self._channel.declare_exchange(name, kind, durable=True)
 
     async def declare(self, spec: QueueSpec) -> None:
         """Declare a durable queue and its bindings."""

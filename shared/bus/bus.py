@@ -59,14 +59,15 @@ class Bus:
     """One process's connection to RabbitMQ. Use it as an async context manager.
 
     `name` appears in the broker's list of connections and in the names of private queues. It must be unique: a node id.
+    Pass `declares_queues=False` where the process consumes no durable queue and its account may declare none.
     """
 
-    def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0, declares_queues: bool = True) -> None:
         self.name = name
         self.request_timeout_s = request_timeout_s
         self._tasks = asyncio.TaskGroup()
         self._background: set[asyncio.Task[None]] = set()
-        self._connection = KeptConnection(url, name)
+        self._connection = KeptConnection(url, name, declares_queues=declares_queues)
         self.queues = QueueAdmin(self._connection)
         self._pending = PendingRequests()
         self.on_disconnected.append(lambda: self._pending.fail_all("the connection to the broker was lost"))
@@ -132,8 +133,9 @@ class Bus:
         """Update the gauges of waiting lines, here and at the broker, until the bus closes."""
         while not self._connection.is_leaving:  # aio-pika may swallow a cancellation
             await until_next(MEASURE_INTERVAL_S)
-            with suppress(Unavailable):
-                await self.queues.restore_dead_letters()
+            if self._connection.declares_queues:
+                with suppress(Unavailable):
+                    await self.queues.restore_dead_letters()
             metrics.BUS_GATHERED_BYTES.set(self._sender.waiting_bytes)
             for consumer in list(self._connection.consumers):
                 consumer.measure(now_ms())

@@ -32,8 +32,9 @@ CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
 class KeptConnection:
     """The connection of one process; `link` is None while there is none that can be used."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, declares_queues: bool = True) -> None:
         self.name = name
+        self.declares_queues = declares_queues
         self.link: BrokerConnection | None = None
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_disconnected: list[Callable[[], object]] = []  # run before the next connection
@@ -145,8 +146,9 @@ class KeptConnection:
         self._opened = link = await BrokerConnection.open(self._hosts, self.name)
         for name, kind in EXCHANGES:
             await link.declare_exchange(name, kind)
-        for spec in queues():
-            await link.declare(spec)
+        if self.declares_queues:
+            for spec in queues():
+                await link.declare(spec)
         self._connections += 1
         for queue in self._private_queues:
             await self._open_private(link, queue)

@@ -2,7 +2,9 @@
 
 Their number is bounded by the numbers of shards and processes, never by rooms or clients.
 
-Every process declares the whole topology at each connection, so that services start in any order.
+Every worker declares the whole topology at each connection, so that workers start in any order. A gateway consumes no
+durable queue and declares none, so that its account at the broker needs no right to. The rights of each account are in
+deploy/rabbitmq/permissions.json.
 """
 
 import zlib
