@@ -1,4 +1,4 @@
-"""Every query of rules and dashboard uses metrics and labels that the running system exports."""
+"""Every query of rules, dashboard and autoscalers uses metrics and labels that the running system exports."""
 
 import urllib.request
 from collections import defaultdict
@@ -10,14 +10,26 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.local.broker import BrokerNode
 from deploy.tools.metrics_page import MODULES
 from tests.support import queries
 from tests.support.balancer import HAPROXY, Balancer, needs_haproxy
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem
+from tests.support.server_process import ServerProcess
+from tests.support.services import free_port
 
+BROKER_START_TIMEOUT_S = 60.0
+BROKER_STOP_TIMEOUT_S = 20.0
 BY_PROMETHEUS = {"job", "instance", "namespace", "pod"}
 OF_PROMETHEUS = {"up": BY_PROMETHEUS, "ALERTS": {"alertname", "alertstate", "severity", *BY_PROMETHEUS}}
+# Of components that are not run here, by their documentation: MongoDB's operator, the kubelet, RabbitMQ after 3.10.
+OF_CLUSTER = {
+    "rabbitmq_unreachable_cluster_peers_count": BY_PROMETHEUS,
+    "mongodb_members_health": BY_PROMETHEUS,
+    "kubelet_volume_stats_available_bytes": {"persistentvolumeclaim", *BY_PROMETHEUS},
+    "kubelet_volume_stats_capacity_bytes": {"persistentvolumeclaim", *BY_PROMETHEUS},
+}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
@@ -46,9 +58,31 @@ def labels_by_series(found: list[Metric]) -> dict[str, set[str]]:
     return known
 
 
+def broker_families(directory: Path) -> list[Metric]:
+    """Return the metrics of a broker node with the plugin that RabbitMQ's images and its operator enable."""
+    directory = directory / "broker"
+    node = BrokerNode(directory, free_port(), free_port(), free_port())
+    node.prepare()
+    metrics_port = free_port()
+    (directory / "enabled_plugins").write_text("[rabbitmq_prometheus].\n")
+    with (directory / "rabbitmq.conf").open("a") as file:
+        file.write(f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {metrics_port}\n")
+    epmd = ServerProcess(node.epmd_command(), directory / "epmd.out")
+    server = ServerProcess(node.server_command(), directory / "server.out")
+    try:
+        epmd.start()
+        epmd.wait_until(node.epmd_is_ready, BROKER_START_TIMEOUT_S)
+        server.start()
+        server.wait_until(node.is_ready, BROKER_START_TIMEOUT_S)
+        return [*families(f"http://127.0.0.1:{metrics_port}/metrics")]
+    finally:
+        server.stop(BROKER_STOP_TIMEOUT_S)
+        epmd.stop(BROKER_STOP_TIMEOUT_S)
+
+
 @pytest.fixture(scope="module")
 def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Return the metrics that the services, each a separate process, and HAProxy export."""
+    """Return the metrics that the services, each a separate process, HAProxy and a broker export."""
     directory: Path = tmp_path_factory.mktemp("metrics")
     servers = {"AMQP_URL": infrastructure.amqp_url, "MONGODB_URI": infrastructure.mongodb_uri, "GATEWAYS": "1"}
     found: list[Metric] = []
@@ -59,7 +93,13 @@ def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFa
     if HAPROXY is not None:
         with Balancer(directory) as balancer:
             found += families(balancer.metrics_url)
-    return labels_by_series(found) | OF_PROMETHEUS | {name: {"queue", *BY_PROMETHEUS} for name in queries.records()}
+    found += broker_families(directory)
+    return (
+        labels_by_series(found)
+        | OF_PROMETHEUS
+        | OF_CLUSTER
+        | {name: {"queue", *BY_PROMETHEUS} for name in queries.records()}
+    )
 
 
 @needs_haproxy
