@@ -14,7 +14,7 @@ from typing import Any
 from tests.operations.stage import Stage, demonstrate, staged
 from tests.support import queries
 from tests.support.local_system import LocalSystem
-from tests.support.prometheus import Prometheus
+from tests.support.prometheus import Prometheus, native_configuration
 
 SHOWN_SERIES = 3
 WORKERS = ("chat_service", "market_feed", "notifier")
@@ -81,7 +81,7 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
         await stage.come(arguments.clients)
         stop = asyncio.Event()
         talking = stage.tasks.create_task(stage.talk(arguments.rate, stop))
-        with Prometheus(directory, targets_of(stage, system.entries())) as prometheus:
+        with Prometheus(directory, native_configuration(targets_of(stage, system.entries()))) as prometheus:
             await asyncio.sleep(arguments.seconds)
             faults = await asyncio.to_thread(check_targets, prometheus)
             faults += await asyncio.to_thread(check_rules, prometheus)

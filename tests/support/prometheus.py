@@ -43,9 +43,9 @@ def native_configuration(targets: Mapping[str, list[str]]) -> dict[str, Any]:
 class Prometheus:
     """The server. A context manager starts and stops it."""
 
-    def __init__(self, directory: Path, targets: Mapping[str, list[str]]) -> None:
+    def __init__(self, directory: Path, configuration: Mapping[str, Any]) -> None:
         file = directory / "prometheus.yml"
-        file.write_text(yaml.safe_dump(native_configuration(targets)))
+        file.write_text(yaml.safe_dump(dict(configuration)))
         self.url = f"http://127.0.0.1:{free_port()}"
         arguments = (
             PROMETHEUS or "prometheus",
