@@ -10,7 +10,7 @@ WORKERS ?= 2
 .PHONY: help run test check fmt token bench-market history chaos chaos-drain rolling soak chaos-chat broker tools moved
 
 help: ## list all targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 run: $(VENV)/.runs $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
@@ -57,6 +57,13 @@ lock: $(VENV)/.installed ## upgrade runtime dependencies to the newest allowed v
 .PHONY: metrics
 metrics: $(VENV)/.installed ## generate docs/metrics.md from the declared metrics
 	@$(BIN)/python -m deploy.tools.metrics_page > docs/metrics.md
+
+.PHONY: k8s-manifests k8s-check
+k8s-manifests: $(VENV)/.installed ## generate the manifests of rules and broker accounts from deploy/prometheus and deploy/rabbitmq
+	@$(BIN)/python -m deploy.tools.k8s_manifests
+
+k8s-check: $(VENV)/.installed ## apply both overlays to a real Kubernetes API server; builds it with Go the first time
+	@exec $(BIN)/python -m pytest tests/k8s -m long $(ARGS)
 
 # Two stamps: what the system needs to run, and the test tools on top. Each names the directory, since neither a virtual
 # environment nor an editable install can be moved.

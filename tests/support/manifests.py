@@ -1,6 +1,7 @@
 """The Kubernetes resources of an overlay, built as `kubectl apply -k` builds them."""
 
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from deploy.local.settings import PROJECT
 
 K8S = PROJECT / "deploy" / "k8s"
 OVERLAYS = ("dev", "prod")
+REFERENCE = re.compile(r"\$\((\w+)\)")
 
 Resource = dict[str, Any]
 
@@ -44,14 +46,24 @@ def container(overlay: str, name: str) -> Resource:
     return only
 
 
-def environment(overlay: str, name: str, secrets: dict[str, str]) -> dict[str, str]:
-    """Return the variables of a container, including those from secrets."""
+def environment(overlay: str, name: str, given: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a container, in which those of secrets and of maps made outside have the given values.
+
+    A variable that only completes another one, as `$(NAME)`, is left out.
+    """
     described = container(overlay, name)
     maps = of_kind(overlay, "ConfigMap")
     found: dict[str, str] = {}
     for source in described["envFrom"]:
         found |= maps[source["configMapRef"]["name"]]["data"]
-    return found | {entry["name"]: secrets[entry["name"]] for entry in described["env"]}
+    parts: set[str] = set()
+    for entry in described["env"]:
+        value = entry["value"] if "value" in entry else given[entry["name"]]
+        for part in REFERENCE.findall(value):
+            value = value.replace(f"$({part})", found[part])
+            parts.add(part)
+        found[entry["name"]] = value
+    return {variable: value for variable, value in found.items() if variable not in parts}
 
 
 def adapter_rules() -> list[Resource]:

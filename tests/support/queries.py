@@ -1,7 +1,7 @@
 """Every PromQL query of the project (rules, dashboard, autoscaler adapter) and the metrics that it selects."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import promql_parser
@@ -72,12 +72,16 @@ def dashboard_queries() -> list[RecordedQuery]:
 
 def adapter_queries() -> list[RecordedQuery]:
     """Return the queries of prometheus-adapter with its variables filled in."""
-    found = []
-    for rule in manifests.adapter_rules():
-        series = rule["seriesQuery"].split("{")[0]
-        text = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.LabelMatchers>>", 'namespace="x"')
-        found.append(RecordedQuery(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
-    return found
+    return [
+        RecordedQuery(f"adapter {rule['name']['as']}", adapter_query(rule, 'namespace="x"', "namespace"))
+        for rule in manifests.adapter_rules()
+    ]
+
+
+def adapter_query(rule: Mapping[str, Any], matchers: str, grouping: str) -> str:
+    """Return the query that prometheus-adapter makes of a rule."""
+    text = str(rule["metricsQuery"]).replace("<<.Series>>", rule["seriesQuery"].split("{")[0])
+    return text.replace("<<.LabelMatchers>>", matchers).replace("<<.GroupBy>>", grouping)
 
 
 class Selection(NamedTuple):

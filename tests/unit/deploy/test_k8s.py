@@ -1,22 +1,32 @@
 """The Kubernetes manifests: they build, they are valid, and they fit the services."""
 
+import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
+from deploy.local.settings import PROJECT
+from deploy.tools import k8s_manifests
 from shared.bus.topology import PARTITIONS
 from shared.process.settings import load
 from tests.support import manifests
 from tests.support.manifests import OVERLAYS
+from tests.support.network_policies import selects
 from tests.support.settings_names import SETTINGS, names
 
 KUBERNETES = "1.33.0"
-FROM_OPERATORS = {"RabbitmqCluster", "MongoDBCommunity", "PodMonitor"}  # their schemas ship with the operators
-MADE_OUTSIDE = {"jwt", "mongodb-realtime-password", "realtime-tls"}
-MADE_BY_OPERATORS = {"rabbitmq-default-user", "mongodb-realtime-realtime"}
+# Their schemas ship with their controllers; `make k8s-check` has fixtures.
+FROM_OPERATORS = {"RabbitmqCluster", "User", "Permission", "Exchange", "MongoDBCommunity", "Issuer", "Certificate"}
+FROM_OPERATORS |= {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
+MADE_OUTSIDE = {"jwt", "amqp-gateway", "amqp-worker", "mongodb-metrics", "ingress-addresses"}
+MADE_BY_OPERATORS = {"mongodb-realtime-realtime"}
 DEPLOYMENTS = {service.replace("_", "-"): service for service in SETTINGS}
-SECRETS = {"AMQP_URL": "amqp://broker/", "MONGODB_URI": "mongodb://database/", "JWT_SECRET": "s" * 32}
+SECRETS = {"AMQP_USERNAME": "account", "AMQP_PASSWORD": "password", "MONGODB_URI": "mongodb://database/"}
+SECRETS |= {"JWT_SECRET": "s" * 32, "TRUSTED_PROXIES": "10.42.7.0/24"}
+# Those of documentation/annotations.md of haproxytech/kubernetes-ingress 3.2 that may stand on an Ingress.
+INGRESS_ANNOTATIONS = {"load-balance", "timeout-server", "forwarded-for", "backend-config-snippet"}
 STOP_MARGIN_S = 5
 MIB = 1 << 20
 SOCKET_BYTES = 22 * 1024  # docs/performance.md
@@ -99,24 +109,82 @@ def test_secrets_exist_or_have_named_source(overlay: str) -> None:
     given |= MADE_OUTSIDE | MADE_BY_OPERATORS if overlay == "prod" else set()
     for name in DEPLOYMENTS:
         for entry in manifests.container(overlay, name)["env"]:
-            assert entry["valueFrom"]["secretKeyRef"]["name"] in given
+            for reference in entry.get("valueFrom", {}).values():
+                assert reference["name"] in given
+    made = {one["spec"]["secretName"] for one in manifests.of_kind(overlay, "Certificate").values()}
+    for pod in manifests.pods(overlay).values():
+        for volume in pod["spec"].get("volumes", ()):
+            assert volume["secret"]["secretName"] in given | made
     assert not set(manifests.of_kind("prod", "Secret")), "secrets in the tree"
+
+
+def test_generated_manifests_are_current() -> None:
+    for file, content in k8s_manifests.manifests().items():
+        assert file.read_text() == content, "make k8s-manifests"
+
+
+def test_each_service_has_broker_account_of_least_rights() -> None:
+    accounts = {"gateway": "gateway"} | dict.fromkeys(("chat-service", "market-feed", "notifier"), "worker")
+    users = manifests.of_kind("prod", "User")
+    assert set(users) == set(manifests.of_kind("prod", "Permission")) == {*accounts.values(), "publisher"}
+    for overlay in OVERLAYS:
+        for name, account in accounts.items():
+            variables = {entry["name"]: entry for entry in manifests.container(overlay, name)["env"]}
+            for part in ("USERNAME", "PASSWORD"):
+                reference = variables[f"AMQP_{part}"]["valueFrom"]["secretKeyRef"]
+                assert reference["key"] == part.lower()
+                # A secret that kustomize generates has a suffix.
+                assert re.fullmatch(rf"amqp-{account}(-[a-z0-9]{{10}})?", reference["name"])
+            assert users[account]["spec"]["importCredentialsSecret"] == {"name": f"amqp-{account}"}
+
+
+@per_deployment
+def test_production_verifies_broker_and_database_by_private_ca(name: str) -> None:
+    (mount,) = manifests.container("prod", name)["volumeMounts"]
+    (volume,) = manifests.pods("prod")[name]["spec"]["volumes"]
+    assert volume["secret"] == {"secretName": "realtime-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    url = urlsplit(manifests.environment("prod", name, SECRETS)["AMQP_URL"])
+    certificates = manifests.of_kind("prod", "Certificate")
+    assert (url.scheme, url.port) == ("amqps", 5671)
+    assert url.hostname in certificates["rabbitmq-tls"]["spec"]["dnsNames"]
+    file = f"{mount['mountPath']}/ca.crt"
+    assert parse_qs(url.query) == {"cafile": [file]}
+    (database,) = manifests.of_kind("prod", "MongoDBCommunity").values()
+    assert database["spec"]["security"]["tls"]["enabled"] is True
+    assert database["spec"]["users"][0]["additionalConnectionStringConfig"] == {"tlsCAFile": file}
+
+
+def test_gateway_trusts_only_proxies_that_the_operator_names() -> None:
+    entries = {entry["name"]: entry for entry in manifests.container("prod", "gateway")["env"]}
+    # Not optional: without the map the container does not start.
+    assert entries["TRUSTED_PROXIES"]["valueFrom"] == {
+        "configMapKeyRef": {"name": "ingress-addresses", "key": "ranges"}
+    }
+    assert "TRUSTED_PROXIES" not in manifests.environment("dev", "gateway", SECRETS)
 
 
 def test_autoscalers_fit_services() -> None:
     scalers = manifests.of_kind("prod", "HorizontalPodAutoscaler")
-    assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers.values()} == {"gateway", "chat-service"}
+    assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers.values()} == set(scalers)
     for name, scaler in scalers.items():
         # Otherwise every rollout would reset the number of replicas.
         assert "replicas" not in manifests.of_kind("prod", "Deployment")[name]["spec"]
         assert scaler["spec"]["minReplicas"] >= 2
     assert scalers["chat-service"]["spec"]["maxReplicas"] == PARTITIONS
-    wanted = {name: scaler["spec"]["metrics"][0] for name, scaler in scalers.items()}
-    sockets = int(wanted["gateway"]["pods"]["target"]["averageValue"])
+    wanted = {
+        name: [metric["pods"] for metric in scaler["spec"]["metrics"] if metric["type"] == "Pods"]
+        for name, scaler in scalers.items()
+    }
+    assert {name: [one["metric"]["name"] for one in pods] for name, pods in wanted.items()} == {
+        "gateway": ["gateway_connections"],
+        "chat-service": ["chat_commit_seconds_mean", "chat_query_lag_seconds"],
+        "notifier": ["notifier_query_lag_seconds"],
+    }
+    assert {one["metric"]["name"] for pods in wanted.values() for one in pods} == {
+        rule["name"]["as"] for rule in manifests.adapter_rules()
+    }
+    sockets = int(wanted["gateway"][0]["target"]["averageValue"])
     assert sockets <= 0.75 * int(manifests.environment("prod", "gateway", SECRETS)["MAX_CONNECTIONS"])
-    made = {rule["name"]["as"] for rule in manifests.adapter_rules()}
-    assert {wanted["gateway"]["pods"]["metric"]["name"]} == made
-    assert wanted["chat-service"]["resource"]["name"] == "cpu"
 
 
 def test_full_gateway_fits_memory_limit() -> None:
@@ -131,11 +199,10 @@ def test_selectors_match_existing_pods(overlay: str) -> None:
     labelled = [pod["metadata"]["labels"] for pod in manifests.pods(overlay).values()]
     if overlay == "prod":  # labels set by the operators
         labelled += [{"app.kubernetes.io/name": "rabbitmq"}, {"app": "mongodb-svc"}]
-    selectors = [service["spec"]["selector"] for service in manifests.of_kind(overlay, "Service").values()]
-    selectors += [
-        budget["spec"]["selector"]["matchLabels"]
-        for budget in manifests.of_kind(overlay, "PodDisruptionBudget").values()
+    selectors = [
+        {"matchLabels": service["spec"]["selector"]} for service in manifests.of_kind(overlay, "Service").values()
     ]
+    selectors += [budget["spec"]["selector"] for budget in manifests.of_kind(overlay, "PodDisruptionBudget").values()]
     for policy in manifests.of_kind(overlay, "NetworkPolicy").values():
         selectors += pod_selectors(policy["spec"])
     assert len(selectors) > 15
@@ -148,32 +215,50 @@ def pod_selectors(node: Any) -> list[Any]:
     match node:
         case dict():
             own = [node["podSelector"]] if "podSelector" in node else []
-            own = [one.get("matchLabels", one) for one in own]
             return own + [found for value in node.values() for found in pod_selectors(value)]
         case list():
             return [found for value in node for found in pod_selectors(value)]
     return []
 
 
-def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Return whether a selector (labels or In expressions) selects a pod."""
-    if "matchExpressions" in selector:
-        return all(labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"])
-    return selector.items() <= labels.items()
-
-
-def test_every_service_has_budget_and_is_scraped() -> None:
-    assert set(manifests.of_kind("prod", "PodDisruptionBudget")) == set(DEPLOYMENTS)
-    (monitor,) = manifests.of_kind("prod", "PodMonitor").values()
-    wanted = monitor["spec"]["selector"]["matchLabels"]
+def test_every_service_and_node_has_budget_and_is_scraped() -> None:
+    assert set(manifests.of_kind("prod", "PodDisruptionBudget")) == {*DEPLOYMENTS, "rabbitmq", "mongodb"}
+    monitors = manifests.of_kind("prod", "PodMonitor")
+    wanted = monitors["realtime"]["spec"]["selector"]["matchLabels"]
     for name in DEPLOYMENTS:
         assert wanted.items() <= manifests.pods("prod")[name]["metadata"]["labels"].items()
-    assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == {"admin"}
+    assert {endpoint["port"] for endpoint in monitors["realtime"]["spec"]["podMetricsEndpoints"]} == {"admin"}
+    assert monitors["rabbitmq"]["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "rabbitmq"}
+    (database,) = manifests.of_kind("prod", "ServiceMonitor").values()
+    assert database["spec"]["selector"]["matchLabels"] == {"app": "mongodb-svc"}
 
 
-def test_ingress_timeout_exceeds_gateway_timeout() -> None:
+def test_prometheus_finds_monitors_and_rules_by_the_overlays_label() -> None:
+    kinds = ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+    found = [resource for kind in kinds for resource in manifests.of_kind("prod", kind).values()]
+    assert {resource["metadata"]["labels"]["release"] for resource in found} == {"kube-prometheus-stack"}
+
+
+def test_rules_of_kubernetes_need_no_haproxy() -> None:
+    (rule,) = manifests.of_kind("prod", "PrometheusRule").values()
+    groups = {group["name"]: group["rules"] for group in rule["spec"]["groups"]}
+    assert {"everything", "gateway", "workers", "broker", "database", "volumes"} <= set(groups)
+    expressions = [one["expr"] for rules in groups.values() for one in rules]
+    assert not [text for text in expressions if "haproxy_" in text]
+
+
+def test_ingress_uses_annotations_that_its_controller_reads() -> None:
     (ingress,) = manifests.of_kind("prod", "Ingress").values()
-    annotations = ingress["metadata"]["annotations"]
-    assert annotations["haproxy.org/timeout-tunnel"] == "1h"
-    assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"
-    assert load(SETTINGS["gateway"], SECRETS).connection_timeout_s < 3600 / 2  # type: ignore[attr-defined]
+    assert ingress["spec"]["ingressClassName"] == "haproxy"
+    prefix = "haproxy.org/"
+    annotations = {name.removeprefix(prefix): value for name, value in ingress["metadata"]["annotations"].items()}
+    assert set(annotations) <= INGRESS_ANNOTATIONS
+
+
+def test_ingress_rules_are_those_of_haproxy_cfg() -> None:
+    (ingress,) = manifests.of_kind("prod", "Ingress").values()
+    snippet = ingress["metadata"]["annotations"]["haproxy.org/backend-config-snippet"].splitlines()
+    deployed = {line.strip() for line in (PROJECT / "deploy/haproxy/haproxy.cfg").read_text().splitlines()}
+    assert set(snippet) <= deployed
+    assert {"http-request del-header X-Forwarded-For", "http-request del-header Forwarded"} <= set(snippet)
+    assert {"502", "503", "504"} <= {line.split()[2] for line in snippet if line.startswith("http-error status")}
