@@ -32,7 +32,7 @@ def _of_queue(queue: QueueReport) -> Iterator[Finding]:
         remedy = f"`rabbitmq-queues quorum_status {queue.name}`; SendsUnconfirmed in docs/operations.md"
         yield error("broker", f"queue {queue.name} does not answer, it may have no leader: {queue.problem}", remedy)
     elif queue.messages is None:
-        yield error("broker", f"queue {queue.name} does not exist", "restart a process: each declares all queues")
+        yield error("broker", f"queue {queue.name} does not exist", "restart a worker: each declares all queues")
     elif queue.name == DEAD:
         if queue.messages:
             remedy = "`realtime dead list` shows the reasons; DeadLetters in docs/operations.md"
