@@ -147,7 +147,7 @@ class Hub:
             new = [one for index, one in enumerate(before) if not self.is_repeat(gap.channel, f"{position}/{index}")]
             channel.deliver_before(position, [text_frame(one) for one in new], now_s)
             channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
-        channel.stream.skip_to(gap.through, now_s)
+        channel.stream.give_up(gap, now_s)
 
     def note_head_and_gap(self, name: str, position: int) -> None:
         """Record that a channel has an item `position`. Earlier items that have not arrived are a gap."""

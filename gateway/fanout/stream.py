@@ -92,9 +92,14 @@ class Stream:
         for position, data in sorted(items.items()):
             self._pass_on(self._order.offer(position, data), now_s)
 
-    def skip_to(self, position: int, now_s: float) -> None:
-        """Give up the missing items through `position`."""
-        self._pass_on(self._order.skip_to(position), now_s)
+    def give_up(self, gap: Gap, now_s: float) -> None:
+        """Give up the items of a gap that are still missing.
+
+        If the stream was rewound while the gap was being filled, earlier items are missing now: these come first.
+        """
+        last_position = self._order.last_position
+        if last_position is not None and last_position >= gap.after:
+            self._pass_on(self._order.skip_to(gap.through), now_s)
         self.note_gap()
 
     def put(self, item: Item, now_s: float) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.fanout.flush_schedule import GATHER_MIN_S
 from gateway.fanout.hub import SEEN_KEYS_MAX, Hub
+from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import OVERDUE_S
 from gateway.fanout.wire import text_frame
 from shared.bus.delivery import (
@@ -144,6 +145,22 @@ def test_late_socket_goes_live_after_an_unfillable_gap() -> None:
     hub.deliver(message(4), 2.0)
     settle(hub, 2.0)
     assert new.got == ["4"]
+
+
+def test_gap_filled_after_a_rewind_skips_nothing() -> None:
+    """The stream has gone back for another socket while the request for the gap was in flight."""
+    hub = Hub()
+    first = listener(hub, "first", 5)
+    hub.deliver(message(8), 0.0)
+    gap = hub.channels[ROOM].stream.missing()
+    assert gap == Gap(ROOM, 5, 7)
+    second = listener(hub, "second", 3)
+    hub.fill(gap, 6, [[b"6"], [b"7"]], 0.0)
+    rest = hub.channels[ROOM].stream.missing()
+    assert rest == Gap(ROOM, 3, 5)
+    hub.fill(rest, 4, [[b"4"], [b"5"]], 0.0)
+    settle(hub, 0.0)
+    assert (first.take(), second.take()) == (["6", "7", "8"], ["4", "5", "6", "7", "8"])
 
 
 def test_gap_is_noted_at_once_and_early_items_wait() -> None:
