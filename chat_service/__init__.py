@@ -9,5 +9,6 @@ Read in this order:
 - `follower`, `search`: the entries of all logs, handed to consumers asynchronously, after the commit; the message
   search that they feed;
 - `mentions`: notifications of mentioned users, asynchronously, after the commit;
-- `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`.
+- `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`;
+- `broker_cleanup`: removal of the queues and exchanges of earlier releases.
 """

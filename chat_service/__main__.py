@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from chat_service.broker_cleanup import delete_old_topology
 from chat_service.follower import position_store
 from chat_service.follower.log_follower import LogFollower
 from chat_service.follower.position_store import PositionStore
@@ -37,7 +38,7 @@ from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
-from chat_service.storage.migration import Migration, delete_old_queues
+from chat_service.storage.migration import Migration
 from chat_service.storage.purge import purge_deleted_rooms
 from chat_service.storage.recent_read import RecentRead
 from chat_service.storage.record_writer import RecordWriter
@@ -127,7 +128,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                     presence.sweep(),
                     announcer.run(),
                     purge_deleted_rooms(rooms, messages, room_log, index, clock.now_ms),
-                    delete_old_queues(bus),
+                    delete_old_topology(bus),
                     refresh_words(mongo.database),
                     follower.run(owned.repaired_terms),
                     Backfill(mongo.database, rooms, room_log, index, owned.repaired_terms).run(),

@@ -27,9 +27,6 @@ from pymongo.read_concern import ReadConcern
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage.documents import from_old_member, from_room, to_old_room
 from chat_service.storage.room_store import RoomStore
-from shared.backoff import Backoff
-from shared.bus.bus import Bus
-from shared.bus.topology import OLD_QUEUES
 from shared.errors import Unavailable
 from shared.mongo import Database, Document, Documents, chunks, find_among, only_duplicates, translated
 from shared.telemetry import logs
@@ -238,17 +235,3 @@ async def _write(collection: Any, writes: Sequence[UpdateOne]) -> None:
     except BulkWriteError as error:
         if not only_duplicates(error):
             raise
-
-
-async def delete_old_queues(bus: Bus) -> None:
-    """Delete the broker's queues of earlier versions: commands in them were never answered, and have long expired."""
-    backoff = Backoff(1.0, 60.0)
-    await bus.wait_connected()
-    waiting = list(OLD_QUEUES)
-    while waiting:
-        try:
-            await bus.queues.delete(waiting[-1])
-            waiting.pop()
-        except Unavailable as error:
-            log.warning("old_queue_not_deleted", queue=waiting[-1], reason=str(error))
-            await asyncio.sleep(backoff.next_s())

@@ -157,7 +157,18 @@ class BrokerConnection:
 
     async def delete(self, queue: str) -> None:
         """Delete a queue with its contents; one that does not exist is not an error."""
-        await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
+        channel = await self._open_temporary_channel()  # a refusal closes it
+        await channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
+        await channel.close()
+
+    async def delete_unused_exchange(self, exchange: str) -> bool:
+        """Delete an exchange unless queues are bound to it; return whether it is gone."""
+        channel = await self._open_temporary_channel()
+        with suppress(aiormq.exceptions.ChannelPreconditionFailed):
+            await channel.exchange_delete(exchange, if_unused=True, timeout=CALL_TIMEOUT_S)
+            await channel.close()
+            return True
+        return False
 
     async def is_gone(self, queue: str) -> bool:
         """Return whether the broker has no such queue; False if it does not answer within 0.2 s."""

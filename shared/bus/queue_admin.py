@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from shared.bus.broker_connection import DeadLetter, NoQueueError
 from shared.bus.kept_connection import KeptConnection
 from shared.bus.topology import DEAD_LETTERS
+from shared.errors import Unavailable
 
 
 class QueueAdmin:
@@ -22,6 +23,12 @@ class QueueAdmin:
         """Delete a durable queue of an earlier version with its contents."""
         async with self._connection.reaching("delete") as link:
             await link.delete(queue)
+
+    async def delete_unused_exchange(self, exchange: str) -> None:
+        """Delete an exchange of an earlier version; raise Unavailable while queues are bound to it."""
+        async with self._connection.reaching("delete") as link:
+            if not await link.delete_unused_exchange(exchange):
+                raise Unavailable(f"the exchange {exchange} is in use")
 
     async def depth(self, queue: str) -> int:
         """Return the number of messages that wait in a queue."""

@@ -39,6 +39,7 @@ EXCHANGES = ((REQUESTS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (E
 # Queues of releases before the room log: nothing in them was acknowledged to a client.
 OLD_QUEUES = (*(f"chat.{partition}" for partition in range(PARTITIONS)), "chat.query", "chat.presence")
 OLD_QUEUES += ("market.query", "notifier.query")
+OLD_EXCHANGES = ("realtime.deliveries",)
 
 QUERY_TTL_MS = 5_000  # the broker drops an older query: its caller has given up
 DEAD_MAX_BYTES = 512 * 1024 * 1024
