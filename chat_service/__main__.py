@@ -54,8 +54,10 @@ from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
+from shared.schema_store import Schema
 from shared.times import monotonic_ms
 
+SCHEMA = Schema("chat_service", 1)
 INDEXES = {
     **room_store.INDEXES,
     **presence_store.INDEXES,
@@ -76,7 +78,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES, SCHEMA.claim))
         clock = DatabaseClock(mongo)
         admin.checks["clock"] = clock.readiness
         rooms, room_log, present = RoomStore(mongo.database), LogStore(mongo.database), PresenceStore(mongo.database)

@@ -31,11 +31,13 @@ from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
+from shared.schema_store import Schema
 from shared.telemetry import logs
 from shared.times import now_ms
 
 log = logs.get(__name__)
 
+SCHEMA = Schema("market_feed", 1)
 RECOVER_RETRY_S = 0.5
 # Ticks that arrive during a journal write are applied and delivered; the next write contains them all.
 TICK_BATCHES_AT_ONCE = 8
@@ -51,7 +53,7 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES, SCHEMA.claim))
         bus = await stack.enter_async_context(
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )

@@ -29,8 +29,10 @@ from shared.commands.notifier import AnyNotifierRequest
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
+from shared.schema_store import Schema
 from shared.times import now_ms
 
+SCHEMA = Schema("notifier", 1)
 INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, **revocation_store.INDEXES}
 
 
@@ -43,7 +45,7 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES, SCHEMA.claim))
         bus = await stack.enter_async_context(
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )

@@ -6,7 +6,8 @@ RealtimeError
 ├── Malformed         bytes that are invalid for their queue or socket
 ├── WriteConflict     the database has changed since it was read; read and decide again
 │   └── StaleOwner    another owner has a newer term, or its write has taken the place of this one
-└── SettingsInvalid   the process cannot start; names every wrong setting
+├── SettingsInvalid   the process cannot start; names every wrong setting
+└── DatabaseTooNew    the process cannot start; a newer release has written the database
 
 Six subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict` and its subclass `UnknownOutcome`,
 `chat_service.storage.documents.NewerDocument`, `shared.protocol.client_frames.FrameRefused`,
@@ -130,3 +131,7 @@ class SettingsInvalid(RealtimeError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class DatabaseTooNew(RealtimeError):
+    """A newer release has written data that this one cannot read. The message names both versions."""

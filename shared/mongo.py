@@ -29,6 +29,7 @@ Database = AsyncIOMotorDatabase[Document]
 Documents = AsyncIOMotorCollection[Document]
 Write = pymongo.UpdateOne | pymongo.UpdateMany | pymongo.DeleteOne
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
+Claim = Callable[[Database], Awaitable[None]]
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -133,11 +134,16 @@ class Mongo:
         local_time: datetime = answer["localTime"]
         return round(local_time.timestamp() * 1000)
 
-    async def wait_ready(self, indexes: Indexes) -> None:
-        """Wait until the server answers and the indexes exist; retry for ever, with backoff."""
+    async def wait_ready(self, indexes: Indexes, claim: Claim | None = None) -> None:
+        """Wait until the server answers and the indexes exist; retry for ever, with backoff.
+
+        `claim` comes first: it may refuse the database with an error other than Unavailable.
+        """
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:
+                if claim is not None:
+                    await claim(self.database)
                 with translated():
                     await self._make_indexes(indexes)
                 log.info("database_ready")

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import uvloop
 
-from shared.errors import SettingsInvalid
+from shared.errors import DatabaseTooNew, SettingsInvalid
 from shared.ids import Prefix, new_id
 from shared.process.settings import Settings, load
 from shared.telemetry import logs, metrics, tracing
@@ -40,8 +40,9 @@ S = TypeVar("S", bound=Settings)
 Serve = Callable[[S, str, asyncio.Event], Awaitable[None]]
 
 COLLECT_AFTER = (50_000, 20, 50)  # thresholds: new objects, young collections, middle collections
-EXIT_SETTINGS = 2
 EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+EXIT_DATABASE_TOO_NEW = 3
 FAIL_TIMEOUT_S = 3.0  # from a failure to the cancellation: time to release leases and queues
 END_TIMEOUT_S = 2.0  # from the cancellation, or from the end of the service, to the end of the process
 TASKS_NAMED = 10  # tasks named in the log of a forced exit
@@ -114,6 +115,9 @@ async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
         await serving
     except asyncio.CancelledError:
         return _ending(EXIT_FAILED)
+    except DatabaseTooNew as error:
+        log.error("database_too_new", reason=str(error))
+        return _ending(EXIT_DATABASE_TOO_NEW)
     except Exception:  # the process ends here; its supervisor restarts it
         log.exception("failed")
         return _ending(EXIT_FAILED)
