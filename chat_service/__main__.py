@@ -51,6 +51,7 @@ from shared.bus.query_server import QueryServer
 from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS, PARTITIONS
 from shared.commands.chat_queries import AnyChatRequest
 from shared.database_clock import DatabaseClock
+from shared.generation_store import DatabaseGeneration
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
@@ -84,6 +85,8 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         rooms, room_log, present = RoomStore(mongo.database), LogStore(mongo.database), PresenceStore(mongo.database)
         messages = MessageStore(mongo.database)
         await lifecycle.run_until(stop, Migration(mongo.database, rooms).run())
+        generation = DatabaseGeneration(mongo.database)
+        await lifecycle.run_until(stop, generation.wait_known())
 
         bus = Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         admin.checks["broker"] = bus.readiness
@@ -108,7 +111,8 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             monotonic_ms,
         )
         repair = Repair(rooms, messages, room_log, positions.touched_since, clock.now_ms)
-        owned = OwnedPartitions(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
+        owners = OwnerStore(mongo.database)
+        owned = OwnedPartitions(bus, owners, replicas, repair, services, mongo.is_unavailable, generation.id)
         admin.checks["partitions"] = owned.readiness
         await stack.enter_async_context(bus)
         stack.enter_context(lifecycle.stopping_on_failure(stop))

@@ -37,6 +37,7 @@ from gateway.live.endpoint import LiveEndpoint
 from gateway.live.missed_items import MissedItems
 from gateway.live.presence import Reporter, Roster
 from gateway.live.requests import LiveRequests
+from gateway.live.restoration import Restoration
 from gateway.live.subscriptions import Subscriptions
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
@@ -74,7 +75,7 @@ class GatewayParts:
         self.pace = Pace()
         self.admission_queue = AdmissionQueue(self.pace, time.monotonic)
         queue = bus.private_queue("gateway", lambda body: self.fan_out.on_body(body))
-        self.router = CommandRouter(bus, queue)
+        self.router = CommandRouter(bus, queue, lambda: self.restoration.reset())
         self.backend = backend = Backend(bus, self.router, spawn)
         self.keys = _published_keys(settings, verifier)
         revocations = RevocationList()
@@ -104,6 +105,9 @@ class GatewayParts:
         self.rates = UserRates(settings)
         requests = LiveRequests(backend, subscriptions, self.rates, tasks.create_task)
         chance = random.Random()  # noqa: S311 - not a secret
+        self.restoration = Restoration(
+            connections, requests.forget, self.fan_out.forget_items, self.revocations.start_over
+        )
         self.open_connections = OpenConnections(settings, chance)
         admission = Admission(settings, self.pace, self.open_connections, chance)
         self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)

@@ -54,6 +54,7 @@ SLOW_CLOSES = Counter(
 COMMANDS_SHED = Counter("gateway_commands_shed", "Room commands refused because too many wait for their partition")
 GAPS = Counter("gateway_gaps", "Gaps in a channel for which history was requested")
 GAPS_LOST = Counter("gateway_gaps_lost", "Gaps that could not be filled and were skipped")
+RESTORES = Counter("gateway_restores", "Restores of the database after which this gateway closed its sockets")
 SHARDS_BOUND = Gauge("gateway_shards_bound", "Delivery shards bound to the queue of this gateway")
 DRAINING = Gauge("gateway_draining", "1 while this gateway drains")
 DRAINED = Counter("gateway_drained", "Connections closed with server:drain because this gateway stops")

@@ -11,8 +11,9 @@ stamp's age by the same clock, so host clocks do not matter.
     none for the lease's length   FREE: the owner is frozen or cut off
 
 The owner counts the length from before it sends a beat, and the database stamps the beat later. So an owner whose lease
-has run out has stopped before a stand-by takes it. `term` counts takeovers and is the leading part of every seq, so
-gateways drop a stale owner's prices.
+has run out has stopped before a stand-by takes it. `term` grows with every takeover and is the leading part of every
+seq, so gateways and clients drop a stale owner's prices. A restore takes the term back. So the first takeover in a new
+generation of the database skips terms: prices after the restore have higher seqs than all before it.
 """
 
 from enum import Enum, auto
@@ -22,13 +23,15 @@ import msgspec
 BEAT_S = 0.5
 DOUBT_S = 2 * BEAT_S
 LOOK_S = 0.2
+TERMS_SKIPPED = 1_000  # more takeovers than between a backup and its restore; 900 times this fits into a seq
 
 
 class Lease(msgspec.Struct, frozen=True):
     """The lease in the database. Without `holder` it is free.
 
     `age_s` is the age of the last beat by the database's clock, None for beats of release 0.2, which have no stamp.
-    `queue` is the holder's queue at the broker, None while the holder is not connected.
+    `queue` is the holder's queue at the broker, None while the holder is not connected. `generation` is that of the
+    database at the last takeover, None for leases of earlier releases.
     """
 
     term: int = 0
@@ -36,6 +39,12 @@ class Lease(msgspec.Struct, frozen=True):
     holder: str | None = None
     queue: str | None = None
     age_s: float | None = None
+    generation: str | None = None
+
+    def next_term(self, generation: str) -> int:
+        """Return the term of a takeover in this generation of the database."""
+        is_continued = not self.term or self.generation == generation
+        return self.term + (1 if is_continued else TERMS_SKIPPED)
 
 
 class LeaseState(Enum):

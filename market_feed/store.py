@@ -32,6 +32,7 @@ from market_feed.quotes import Tick
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 from shared.errors import StaleOwner, Unavailable
+from shared.generation_store import DatabaseGeneration
 from shared.mongo import (
     DOCUMENTS_MAX,
     Database,
@@ -103,6 +104,7 @@ class MarketStore:
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
+        self._generation = DatabaseGeneration(database)
         self._tick_ttl_ms = round(tick_ttl_s * 1000)
         self._clock_ms = clock_ms
 
@@ -288,8 +290,10 @@ class MarketStore:
     async def take_lease(self, seen: Lease, holder: str, queue: str | None) -> Lease | None:
         """Take over the lease if it is unchanged since it was read, and return the new one; None if it changed."""
         chosen = {"_id": LEASE_ID, "term": seen.term, "beat": seen.beat, "holder": seen.holder}
-        term = seen.term + 1
+        generation = await self._generation.read()
+        term = seen.next_term(generation)
         taken = {"term": term, "beat": 0, "holder": holder, "queue": queue, "stamped": [term, 0]}
+        taken["generation"] = generation
         try:
             with translated():
                 document = await self._lease.find_one_and_update(
@@ -373,4 +377,5 @@ def _to_lease(document: Document) -> Lease:
     age_s = None
     if at is not None and now is not None and document.get("stamped") == [term, beat]:
         age_s = max((now - at).total_seconds(), 0.0)
-    return Lease(term=term, beat=beat, holder=document["holder"], queue=document.get("queue"), age_s=age_s)
+    generation = document.get("generation")
+    return Lease(term, beat, document["holder"], document.get("queue"), age_s, generation)

@@ -23,6 +23,7 @@ class Prefix(StrEnum):
     REQUEST = "req"
     NODE = "node"
     EVENT = "evt"
+    GENERATION = "gen"
 
 
 class _UlidGenerator:

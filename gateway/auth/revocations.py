@@ -41,6 +41,11 @@ class RevocationList:
         self._by_user[record.user_id] = record
         return True
 
+    def replace(self, other: "RevocationList") -> list[Revocation]:
+        """Take over the records and the version of another list, and return the records."""
+        self._by_user, self.version = other._by_user, other.version
+        return list(self._by_user.values())
+
     def check(self, caller: Caller, now_ms: int) -> None:
         """Raise FORBIDDEN for a banned user, UNAUTHORIZED for a token issued before its revocation."""
         record = self._by_user.get(caller.user_id)
@@ -58,12 +63,16 @@ class RevocationListSync:
     A lost delivery leaves no trace. So the list is loaded again every 5 s, when other lines were lost, and at every
     connection to the broker: all records above `version`, the highest version that a load returned. Announced records
     do not raise it, because an earlier one may be lost.
+
+    After a restore of the database the versions may be lower. Then the whole list is loaded anew, and the records of
+    before hold until that is done.
     """
 
     def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
         self._revocations = revocations
         self._backend = backend
         self._on_learned = on_learned
+        self._fresh: RevocationList | None = None  # while the whole list is loaded anew
         self._due = asyncio.Event()
         self._due.set()
         self._loaded = asyncio.Event()
@@ -77,6 +86,11 @@ class RevocationListSync:
         self._loaded.clear()
         self._due.set()
 
+    def start_over(self) -> None:
+        """Schedule a load of the whole list, because the database was restored."""
+        self._fresh = RevocationList()
+        self.lines_lost()
+
     async def loaded(self) -> None:
         """Wait, without a deadline, until the scheduled load has succeeded. That requires an answer from notifier.
 
@@ -87,6 +101,8 @@ class RevocationListSync:
 
     def learn(self, record: Revocation) -> None:
         """Store a record and report it to `on_learned` if it is new."""
+        if self._fresh is not None:
+            self._fresh.learn(record)
         if self._revocations.learn(record):
             self._on_learned(record)
 
@@ -108,11 +124,16 @@ class RevocationListSync:
                 self._due.set()
 
     async def _load(self) -> None:
-        more = True
+        fresh, more = self._fresh, True
+        loaded = self._revocations if fresh is None else fresh
         while more:
-            command = ListRevocations(**self._backend.request_fields(GATEWAY), after=self._revocations.version)
+            command = ListRevocations(**self._backend.request_fields(GATEWAY), after=loaded.version)
             page = await self._backend.notifier_request(command, RevocationPage)
             for record in page.items:
                 self.learn(record)
-                self._revocations.version = max(self._revocations.version, record.version)
+                loaded.version = max(loaded.version, record.version)
             more = page.more and bool(page.items)
+        if fresh is not None and fresh is self._fresh:
+            self._fresh = None
+            for record in self._revocations.replace(fresh):
+                self._on_learned(record)

@@ -113,6 +113,11 @@ class CommandOutbox:
         if outbox.in_flight is not None and outbox.in_flight.sent_at_ms is not None:
             self._schedule_resend(outbox.in_flight, now_ms)
 
+    def forget_owners(self) -> None:
+        """Forget the owners and their terms: the database was restored, and its terms may be lower."""
+        for outbox in self._partitions:
+            outbox.owner = None
+
     def due(self, reply_to: str, now_ms: int) -> list[Sending]:
         """Return the bodies to send now, with `reply_to` as the queue for the answers."""
         sendings: list[Sending] = []

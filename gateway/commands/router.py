@@ -7,10 +7,12 @@ among the deliveries, so a message and its sender's acknowledgement arrive in on
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.commands.outbox import CommandOutbox, Route
+from gateway.commands.restore_detector import RestoreDetector
 from gateway.metrics import COMMANDS_SHED
 from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus
@@ -52,11 +54,13 @@ class CommandRouter:
     """Room commands of one gateway process. Create it before entering the bus's context.
 
     `replies` is the private queue on which answers arrive. A command expires after at most 3 s; the owner does
-    not begin an expired one.
+    not begin an expired one. `on_restored` is called when the database was restored from a backup.
     """
 
-    def __init__(self, bus: Bus, replies: PrivateQueue) -> None:
+    def __init__(self, bus: Bus, replies: PrivateQueue, on_restored: Callable[[], None]) -> None:
         self._bus = bus
+        self._restores = RestoreDetector()
+        self._on_restored = on_restored
         self._replies = replies
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
@@ -156,6 +160,11 @@ class CommandRouter:
 
     def _on_broadcast(self, broadcast: Broadcast) -> None:
         if not isinstance(broadcast, ReplicaBeat):
+            return
+        if self._restores.is_restored(broadcast.generation):
+            self._outbox.forget_owners()
+            self._on_restored()
+        elif self._restores.is_outdated(broadcast.generation):
             return
         arrived_ms = self._now_ms()
         for partition, term in broadcast.terms.items():

@@ -79,6 +79,11 @@ class FanOut:
         bus.on_disconnected.append(self.activity.on_disconnected)
         bus.on_connected.append(self._on_connected)
 
+    def forget_items(self) -> None:
+        """Forget delivered items and gaps, because the database was restored; the sockets have left already."""
+        self._gaps.forget()
+        self.hub.forget_items()
+
     async def run(self) -> None:
         """Run the periodic work until cancelled."""
         await self._retries.run(lambda: self._bindings.require(CONTROL_CHANNEL))

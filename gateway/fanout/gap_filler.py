@@ -44,6 +44,7 @@ class GapFiller:
         self._on_evicted = on_evicted
         self._on_lines_lost = on_lines_lost
         self._filling: set[str] = set()
+        self._resets = 0
         self._loop = asyncio.get_running_loop()
 
     def fill_gaps(self) -> None:
@@ -58,14 +59,25 @@ class GapFiller:
                 self._on_lines_lost()
                 self._spawn(self._fill(gap))
 
+    def forget(self) -> None:
+        """Give up all requests: the positions of before no longer hold."""
+        self._resets += 1
+        self._filling.clear()
+
     async def _fill(self, gap: Gap) -> None:
         log.info("filling_gap", after=gap.after, through=gap.through)
+        resets = self._resets
+
+        def is_wanted() -> bool:
+            return self._resets == resets and gap.channel in self._hub.channels
+
         try:
-            if not await self._retries.run(partial(self._fetch, gap), lambda: gap.channel in self._hub.channels):
+            if not await self._retries.run(partial(self._fetch, gap), is_wanted) and is_wanted():
                 self._note_lost(gap)
                 self._hub.fill(gap, gap.through + 1, (), self._loop.time())
         finally:
-            self._filling.discard(gap.channel)
+            if self._resets == resets:
+                self._filling.discard(gap.channel)
         self._hub.note_gap(gap.channel)  # `fill_gaps` skipped gaps noted during this fetch
         self.fill_gaps()
 

@@ -130,14 +130,19 @@ class Hub:
             self._seen_keys.popitem(last=False)
         return False
 
+    def forget_items(self) -> None:
+        """Forget which items were delivered: after a restore of the database, others may have their keys."""
+        self._seen_keys.clear()
+        self.forget_prices()
+
     # Losses ---------------------------------------------------------------------------------------------------------
 
     def fill(self, gap: Gap, first: int, items: Sequence[Sequence[bytes]], now_s: float) -> None:
         """Deliver the items that fill a gap: `items` holds the frames of each, from position `first` on.
 
         An item without frames only advances the position. Of several frames, the last is delivered at the item's
-        position, and the others just before it. Then skip the positions through `gap.through` that are still missing,
-        because no store has them.
+        position, and the others just before it. Then give up the positions of the gap that are still missing, because
+        no store has them.
         """
         channel = self.channels.get(gap.channel)
         if channel is None:

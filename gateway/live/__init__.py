@@ -12,5 +12,5 @@ Read in this order:
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
 - `presence`: the users connected here, reported to chat_service;
-- `drain`: a paced close of all sockets.
+- `drain`, `restoration`: a paced close of all sockets; their close after a restore of the database.
 """

@@ -17,9 +17,14 @@ RECONNECT_MIN_MS = 100
 IN_FLIGHT_TIMEOUT_S = 1.0
 
 
-def farewell(spread_ms: int) -> Close:
-    """Return `server:drain` with a random reconnect delay within `spread_ms`, and close code 1012."""
-    delay_ms = random.randint(RECONNECT_MIN_MS, RECONNECT_MIN_MS + spread_ms)  # noqa: S311 - not a secret
+def spread_ms(count: int) -> int:
+    """Return the time over which `count` clients reconnect: at most 1,000 per second."""
+    return RECONNECT_MIN_MS + count
+
+
+def farewell(within_ms: int) -> Close:
+    """Return `server:drain` with a random reconnect delay within `within_ms`, and close code 1012."""
+    delay_ms = random.randint(RECONNECT_MIN_MS, RECONNECT_MIN_MS + within_ms)  # noqa: S311 - not a secret
     return Close(CloseCode.RESTARTING, "restarting", frame("server:drain", DrainData(reconnect_after_ms=delay_ms)))
 
 
@@ -33,11 +38,11 @@ async def drain(connections: Connections, over_s: float) -> None:
     metrics.DRAINING.set(1)
     sockets = list(connections.sockets)
     log.info("draining", connections=len(sockets), over_s=over_s)
-    spread_ms = RECONNECT_MIN_MS + len(sockets)  # at most 1,000 clients per second
+    delay_ms = spread_ms(len(sockets))
     size = max(1, -(-len(sockets) // BATCHES))
     for first in range(0, len(sockets), size):
         for socket in sockets[first : first + size]:
             metrics.DRAINED.inc()
-            connections.spawn(socket.finish(farewell(spread_ms), IN_FLIGHT_TIMEOUT_S))
+            connections.spawn(socket.finish(farewell(delay_ms), IN_FLIGHT_TIMEOUT_S))
         await asyncio.sleep(over_s / BATCHES if len(sockets) > BATCHES else 0)
     await connections.all_gone.wait()

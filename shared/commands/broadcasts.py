@@ -27,7 +27,7 @@ class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     `handed_over` lists the partitions that it handed over recently. With `is_leaving` it is stopping and owns nothing
     any more. `database_ms` is the time of the database server as the replica knows it; gateways measure their clock
-    skew by it.
+    skew by it. `generation` is that of the database: see `shared.generation_store`.
     """
 
     node: str
@@ -36,6 +36,7 @@ class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag
     handed_over: tuple[HandedOver, ...] = msgspec.field(default=(), name="given")
     is_leaving: bool = False
     database_ms: int = msgspec.field(default=0, name="wallMs")  # an older name, kept on the wire
+    generation: str = ""
 
 
 class GatewayBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="gateway"):

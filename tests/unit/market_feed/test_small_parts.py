@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_feed.dedup import ProcessedFilter, SeenWindow
-from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, LeaseState
+from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, TERMS_SKIPPED, Lease, LeaseMonitor, LeaseState
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
 from shared.bus.events import short_event_key
@@ -62,6 +62,16 @@ def test_filter_holds_every_key_of_eight_days() -> None:
 
 def held(age_s: float | None, *, beat: int = 4, queue: str | None = "life.1") -> Lease:
     return Lease(term=1, beat=beat, holder="node_1", queue=queue, age_s=age_s)
+
+
+def test_takeover_takes_next_term() -> None:
+    assert Lease().next_term("gen_1") == 1
+    assert Lease(term=7, generation="gen_1").next_term("gen_1") == 8
+
+
+@pytest.mark.parametrize("generation", ["gen_1", None])
+def test_takeover_after_restore_skips_terms(generation: str | None) -> None:
+    assert Lease(term=7, generation=generation).next_term("gen_2") == 7 + TERMS_SKIPPED
 
 
 def test_lease_without_holder_is_free() -> None:

@@ -85,6 +85,7 @@ class RunningOwner:
             cast(Repair, None),
             cast(Services, services),
             lambda: False,
+            "gen_1",
         )
 
     async def refresh(self) -> dict[int, int]:

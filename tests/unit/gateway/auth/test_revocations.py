@@ -128,3 +128,30 @@ async def test_silent_notifier_holds_the_gateway_until_it_answers(
     assert not waiting.done()
     synced.notifier.is_available = True
     await waiting
+
+
+async def test_list_is_replaced_after_a_restore(synced: Synced) -> None:
+    synced.notifier.stored = [banned("alice", 8), banned("bob", 9)]
+    synced.sync.lines_lost()
+    await synced.sync.loaded()
+    synced.notifier.is_available = False
+    synced.notifier.stored = [banned("alice", 3), banned("carl", 4)]
+    synced.sync.start_over()
+    synced.sync.learn(banned("dora", 5))
+    assert who_is_banned(synced) == {"alice", "bob", "dora"}  # the records of before hold until the load
+    synced.notifier.is_available = True
+    await synced.sync.loaded()
+    assert who_is_banned(synced) == {"alice", "carl", "dora"}
+    synced.notifier.stored.append(banned("emil", 6))  # versions below those of before count
+    synced.sync.lines_lost()
+    await synced.sync.loaded()
+    assert "emil" in who_is_banned(synced)
+
+
+def banned(user_id: str, version: int) -> Revocation:
+    return Revocation(user_id=user_id, version=version, banned_until_ms=NOW_MS + 1_000)
+
+
+def who_is_banned(synced: Synced) -> set[str]:
+    names = ("alice", "bob", "carl", "dora", "emil")
+    return {name for name in names if refusal(synced.revocations, Caller(user_id=name)) is ErrorCode.FORBIDDEN}

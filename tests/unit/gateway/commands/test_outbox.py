@@ -60,6 +60,17 @@ def test_older_owner_is_ignored() -> None:
     assert parcel.queue == SUCCESSOR.queue
 
 
+def test_owner_of_lower_term_is_accepted_after_a_restore() -> None:
+    outbox = outbox_with("a", owner=SUCCESSOR)
+    (before,) = outbox.due("q", 0)
+    outbox.forget_owners()
+    assert outbox.due("q", 1) == []
+    outbox.learn_owner(0, OWNER, 2)
+    (after,) = outbox.due("q", 2)
+    assert (before.queue, after.queue) == (SUCCESSOR.queue, OWNER.queue)
+    assert read(after)[0].is_resent
+
+
 def test_body_under_way_follows_to_a_new_owner_marked_as_resent() -> None:
     outbox = outbox_with("a")
     (first,) = outbox.due("q", 0)
