@@ -8,7 +8,6 @@ in its beats, and a gateway that hears of a new one closes its sockets for a res
 
 import asyncio
 
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from shared.backoff import Backoff
@@ -53,14 +52,16 @@ class DatabaseGeneration:
             await asyncio.sleep(backoff.next_s())
 
     async def _read_or_insert(self, fresh: str) -> str:
-        try:
-            with translated():
-                document = await self._generations.find_one_and_update(
-                    {"_id": CURRENT},
-                    {"$setOnInsert": {"id": fresh}},
-                    upsert=True,
-                    return_document=ReturnDocument.AFTER,
-                )
-        except DuplicateKeyError as error:
-            raise Unavailable("another process made the generation at the same moment") from error
-        return str(document["id"])
+        """Return the stored id, or store the fresh one.
+
+        Not by one upsert: SecantusDB returns no document to one of two processes that insert at the same moment.
+        """
+        with translated():
+            stored = await self._generations.find_one({"_id": CURRENT})
+            if stored is not None:
+                return str(stored["id"])
+            try:
+                await self._generations.insert_one({"_id": CURRENT, "id": fresh})
+            except DuplicateKeyError as error:
+                raise Unavailable("another process made the generation at the same moment") from error
+        return fresh
