@@ -139,6 +139,14 @@ screenshots: $(VENV)/.installed broker tools ## take screenshots of the web page
 failover: $(VENV)/.installed broker tools ## kill and freeze one of two chat_service replicas under load and print the pauses of its rooms
 	@exec $(BIN)/python -m tests.operations.failover $(ARGS)
 
+.PHONY: upgrade-demo
+upgrade-demo: $(VENV)/.installed broker tools ## upgrade a running installation from RELEASE=<tag or commit>, by default the newest tag, and go back, under load
+	@exec $(BIN)/python -m tests.operations.upgrade_demo $(if $(RELEASE),--release $(RELEASE)) $(ARGS)
+
+.PHONY: restore-demo
+restore-demo: $(VENV)/.installed broker tools ## lose the database under load and restore a backup without restarting a gateway
+	@exec $(BIN)/python -m tests.operations.restore_demo $(ARGS)
+
 scale-demo: $(VENV)/.installed broker tools ## add and remove gateways behind HAProxy under load and count losses
 	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)
 

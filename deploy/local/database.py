@@ -31,9 +31,14 @@ class DatabaseServer:
         """Return the server in use. The two cannot read each other's files, so each has its own directory."""
         return "mongod" if self.mongod else "secantusdb"
 
+    @property
+    def data(self) -> Path:
+        """Return the directory of the data files."""
+        return self.directory.resolve() / self.product
+
     def prepare(self) -> None:
         """Create the server's directory and keep existing data."""
-        self._data.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         # An empty file stops SecantusDB from reading one in the working directory, HOME or /etc.
         (self.directory / "secantusd.toml").touch()
 
@@ -55,18 +60,14 @@ class DatabaseServer:
             return False
         return True
 
-    @property
-    def _data(self) -> Path:
-        return self.directory.resolve() / self.product
-
     def _mongod(self, program: str) -> tuple[str, ...]:
-        place = ("--dbpath", str(self._data), "--bind_ip", LOOPBACK, "--port", str(self.port), "--nounixsocket")
+        place = ("--dbpath", str(self.data), "--bind_ip", LOOPBACK, "--port", str(self.port), "--nounixsocket")
         return (program, *place, "--wiredTigerCacheSizeGB", "0.5")
 
     def _secantusdb(self) -> tuple[str, ...]:
         # Run through the interpreter, because a shebang fails in a path with spaces. The script execs the server.
         program = (sys.executable, str(Path(sys.executable).with_name("secantusd-rs")))
-        place = ("--storage-path", str(self._data), "--host", LOOPBACK, "--port", str(self.port))
+        place = ("--storage-path", str(self.data), "--host", LOOPBACK, "--port", str(self.port))
         configuration = ("--config", str(self.directory.resolve() / "secantusd.toml"), "--log-level", "WARNING")
         # Without these options an acknowledged write can be lost and recovery takes 17 s: docs/decisions.md.
         durability = ("--sync-on-commit", "--log-file-max", "16M")

@@ -8,15 +8,13 @@ was lost, repeated or reordered.
 
 import argparse
 import asyncio
-import itertools
-import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.settle import history
-from tests.operations.stage import SETTLE_TIMEOUT_S, Stage, demonstrate, staged
+from tests.operations.stage import Stage, demonstrate, staged
 from tests.operations.trader import Trader
+from tests.operations.verdict import message_faults, until_delivered
 from tests.support.local_system import LocalSystem
 
 
@@ -48,41 +46,18 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
     async with staged(directory, system, 3, arguments.rooms) as stage:
         left_after_s = await play(stage, arguments)
         histories = {room: [item.seq for item in await history(stage.operator, room)] for room in stage.rooms}
-        await settle(stage.traders, histories)
+        await until_delivered(stage.traders, histories)
     return report(stage.traders, histories, left_after_s)
-
-
-async def settle(traders: Iterable[Trader], histories: dict[str, list[int]]) -> None:
-    """Wait until every client has everything, at most a minute; then count the missing items."""
-    deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        if all(len(seqs) >= len(histories[room]) for trader in traders for room, seqs in trader.seqs.items()):
-            return
-        await asyncio.sleep(0.1)
 
 
 def report(traders: list[Trader], histories: dict[str, list[int]], left_after_s: float) -> int:
     """Print the counts and return the number of faults."""
-    acked = [place for trader in traders for place in trader.acked.values()]
-    logs = [(seqs, histories[room]) for trader in traders for room, seqs in trader.seqs.items()]
-    faults = {
-        "acked but not stored": sum(seq not in set(histories[room]) for room, seq in acked),
-        "acked under one seq twice": len(acked) - len(set(acked)),
-        "stored without being acked": abs(sum(map(len, histories.values())) - len(acked)),
-        "rooms with a gap in seq": sum(seqs != list(range(1, len(seqs) + 1)) for seqs in histories.values()),
-        "deliveries lost": sum(len(set(stored) - set(got)) for got, stored in logs),
-        "deliveries repeated": sum(len(got) - len(set(got)) for got, _ in logs),
-        "deliveries out of order": sum(
-            later <= earlier for got, _ in logs for earlier, later in itertools.pairwise(got)
-        ),
-        "resumptions not recovered": sum(trader.not_recovered for trader in traders),
-        "upgrades refused": sum(trader.refused for trader in traders),
-    }
+    faults = message_faults(traders, histories)
     closes = Counter(code for trader in traders for code in trader.closes)
     counts = {
         "clients": len(traders),
-        "messages acked": len(acked),
-        "deliveries": sum(len(got) for got, _ in logs),
+        "messages acked": sum(len(trader.acked) for trader in traders),
+        "deliveries": sum(len(seqs) for trader in traders for seqs in trader.seqs.values()),
         "sockets moved, by close code": dict(closes),
         "seconds until the gateway had left": round(left_after_s, 1),
     }

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,9 @@ class Stage:
     http: aiohttp.ClientSession
     traders: list[Trader] = field(default_factory=list)
     reading: list["asyncio.Task[None]"] = field(default_factory=list)
+    symbols: tuple[str, ...] = ()
+    has_inbox: bool = False
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def operator(self) -> RestClient:
@@ -61,12 +64,18 @@ class Stage:
         self.balancer.announce(*(one for one in self.gateways if one.is_running()))
         return time.monotonic() - started_s
 
+    def stop_gateways(self) -> None:
+        """Stop every gateway."""
+        for gateway in self.gateways:
+            gateway.stop(STOP_TIMEOUT_S)
+
     async def come(self, count: int) -> None:
         """Connect more clients, some at a time."""
         first = len(self.traders)
         for number in range(first, first + count):
             rooms = [self.rooms[(number + step) % len(self.rooms)] for step in range(ROOMS_EACH)]
-            trader = Trader(f"trader-{number}", self.balancer.url, rooms)
+            name, url = f"trader-{number}", self.balancer.url
+            trader = Trader(name, url, rooms, self.symbols, has_inbox=self.has_inbox)
             self.traders.append(trader)
             self.reading.append(self.tasks.create_task(trader.run(self.http)))
             if number % OPEN_AT_ONCE == 0:
@@ -81,7 +90,7 @@ class Stage:
     async def talk(self, rate: float, stop: asyncio.Event) -> None:
         """Send `rate` messages per second from alternating clients until `stop`, then await the last acks."""
         async with asyncio.TaskGroup() as sending:
-            for number in itertools.count():
+            for number in self._numbers:
                 if stop.is_set():
                     return
                 trader = self.traders[number % len(self.traders)]

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -14,11 +15,26 @@ RETRY_S = 0.2
 RESEND_AFTER_S = 5.0
 
 
-class Trader:
-    """One user with one socket on some rooms, from their first message on."""
+class AckTime(NamedTuple):
+    """When a message was first sent, and when it was acknowledged."""
 
-    def __init__(self, name: str, url: str, rooms: list[str]) -> None:
+    sent_at_s: float
+    acked_at_s: float
+
+
+class Trader:
+    """One user with one socket: on some rooms from their first message on, on symbols, and on the inbox."""
+
+    def __init__(
+        self, name: str, url: str, rooms: list[str], symbols: tuple[str, ...] = (), *, has_inbox: bool = False
+    ) -> None:
         self.name = name
+        self.symbols = symbols
+        self.inbox: list[int] | None = [] if has_inbox else None
+        self.prices_back = 0  # prices that were older than one received before
+        self.priced_at_s: list[float] = []
+        self.acks: list[AckTime] = []
+        self._price_seqs: dict[str, int] = {}
         self.seqs: dict[str, list[int]] = {room: [] for room in rooms}
         self.acked: dict[str, tuple[str, int]] = {}
         self.connected = asyncio.Event()
@@ -48,6 +64,7 @@ class Trader:
     async def send(self, key: str) -> None:
         """Send a message to a room until it is acknowledged, under one clientMessageId."""
         room = random.choice(list(self.seqs))
+        sent_at_s = time.monotonic()
         for attempt in itertools.count():
             await self.connected.wait()
             id_ = f"{key}#{attempt}"
@@ -64,35 +81,62 @@ class Trader:
                 del self._unanswered[id_]
             if result["type"] == "chat:ack":
                 self.acked[key] = (room, result["data"]["seq"])
+                self.acks.append(AckTime(sent_at_s, time.monotonic()))
                 return
             assert result["data"]["retryable"], result
             await asyncio.sleep(RETRY_S)
 
     def _places(self) -> list[dict[str, object]]:
-        return [
+        places: list[dict[str, object]] = [
             {"channel": "chatroom", "chatroomId": room, "since": max(seqs, default=0)}
             for room, seqs in self.seqs.items()
         ]
+        if self.inbox is not None:
+            places.append({"channel": "notifications", "since": max(self.inbox, default=0)})
+        if self.symbols:
+            places.append({"channel": "market", "symbols": list(self.symbols)})
+        return places
+
+    def _take_answer(self, data: Mapping[str, Any]) -> None:
+        """Drop what a room or the inbox does not contain any more."""
+        if data.get("recovered", True):
+            return
+        self.not_recovered += 1
+        seqs = self.inbox if data["channel"] == "notifications" else self.seqs[data["chatroomId"]]
+        if seqs is not None:
+            seqs[:] = [seq for seq in seqs if seq <= data["seq"]]
+
+    def _take_price(self, data: Mapping[str, Any]) -> None:
+        seq = data["seq"]
+        self.prices_back += seq < self._price_seqs.get(data["symbol"], 0)
+        self._price_seqs[data["symbol"]] = seq
+        self.priced_at_s.append(time.monotonic())
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> float:
         """Read until the end and return the server's requested reconnect delay in seconds."""
-        waiting, wait_s = len(self.seqs), RETRY_S
+        waiting, wait_s = len(self._places()), RETRY_S
         async for message in ws:
             frame = message.json()
             match frame["type"]:
                 case "subscribed":
-                    self.not_recovered += not frame["data"]["recovered"]
+                    self._take_answer(frame["data"])
                     waiting -= 1
                     if not waiting:
                         self._ws = ws
                         self.connected.set()
                 case "chat:message":
                     self.seqs[frame["data"]["chatroomId"]].append(frame["data"]["seq"])
+                case "notification:new" if self.inbox is not None:
+                    self.inbox.append(frame["data"]["seq"])
+                case "market:price":
+                    self._take_price(frame["data"])
                 case "server:drain":
                     wait_s = frame["data"]["reconnectAfterMs"] / 1000
                 case "chat:ack" | "error":
                     answer = self._unanswered.get(frame.get("id", ""))
                     if answer is None:
+                        if waiting:  # a subscription was refused for now
+                            await ws.close()
                         continue
                     if not answer.done():
                         answer.set_result(frame)

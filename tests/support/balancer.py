@@ -11,7 +11,6 @@ HAProxy discovers the gateways as in production: by one DNS name that resolves t
 
 import os
 import shutil
-import sys
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from deploy.local.ports import KeptPorts
 from deploy.local.settings import PROJECT
 from tests.support.limits import HIGH_LIMITS
 from tests.support.name_server import NameServer
+from tests.support.release import TODAY, Release
 from tests.support.scrape import samples, value
 from tests.support.server_process import ServerProcess
 
@@ -93,9 +93,16 @@ class Balancer:
 
 
 class BalancedGateway(ServerProcess):
-    """`python -m gateway` on its own address and on the ports that the load balancer expects."""
+    """`python -m gateway` of a release, on its own address and on the ports that the load balancer expects."""
 
-    def __init__(self, directory: Path, balancer: Balancer, number: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        balancer: Balancer,
+        number: int,
+        environment: Mapping[str, str],
+        release: Release = TODAY,
+    ) -> None:
         self.name = f"gateway-{number}"
         self.host = f"127.0.7.{number}"
         self.url = f"http://{self.host}:{balancer.gateway_port}"
@@ -106,7 +113,8 @@ class BalancedGateway(ServerProcess):
             "ADMIN_HOST": self.host,
             "ADMIN_PORT": str(balancer.admin_port),
         }
-        command = CommandLine((sys.executable, "-m", "gateway"), {**HIGH_LIMITS, **environment, **listens}, PROJECT)
+        everything = {**HIGH_LIMITS, **environment, **listens}
+        command = CommandLine((str(release.python), "-m", "gateway"), everything, release.tree)
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:

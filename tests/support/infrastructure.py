@@ -155,6 +155,11 @@ class Database(ManagedServer):
         """Return the address for MongoDB clients."""
         return self._server.uri
 
+    @property
+    def data(self) -> Path:
+        """Return the directory of the data files."""
+        return self._server.data
+
     def begin(self) -> None:
         """Start without waiting until ready."""
         self._server.prepare()
