@@ -20,7 +20,7 @@ from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, BalancedGate
 from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 ROOMS_EACH = 2
 SETTLE_TIMEOUT_S = 60.0
@@ -49,12 +49,16 @@ class Stage:
         return RestClient(self.balancer.url, "operator")
 
     async def add(self, gateway: BalancedGateway) -> None:
-        """Start a gateway and wait until the load balancer discovers it."""
+        """Start a gateway and wait until the load balancer sends clients to it, as to every other ready one."""
         gateway.start()
         await asyncio.to_thread(gateway.wait_until, gateway.is_ready, START_TIMEOUT_S)
         running = [one for one in self.gateways if one.is_running()]
         self.balancer.announce(*running)
-        await until(lambda: self.balancer.gateways_up() == len(running), START_TIMEOUT_S)
+
+        def are_all_up() -> bool:
+            return self.balancer.gateways_up() == sum(one.is_ready() for one in running)
+
+        await until_async(lambda: asyncio.to_thread(are_all_up), bool, START_TIMEOUT_S)
 
     async def scale_away(self, gateway: BalancedGateway) -> float:
         """Stop a gateway as a scheduler does and return the duration of its drain."""
