@@ -69,7 +69,13 @@ class Trader:
             await self.connected.wait()
             id_ = f"{key}#{attempt}"
             answer = self._unanswered[id_] = asyncio.get_running_loop().create_future()
-            frame = {"type": "chat:send", "chatroomId": room, "message": key, "clientMessageId": key, "id": id_}
+            frame = {
+                "type": "chat:send",
+                "chatroomId": room,
+                "message": f"order {key}",
+                "clientMessageId": key,
+                "id": id_,
+            }
             try:
                 if self._ws is not None:
                     await self._ws.send_json(frame)

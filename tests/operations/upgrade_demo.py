@@ -122,7 +122,7 @@ class Upgrade:
             return sum(name.startswith("done_") for name in state) == 16
 
         await until_async(done, bool, SEARCH_TIMEOUT_S)
-        found = await self.stage.operator.data("GET", f"/v1/chatrooms/{self.stage.rooms[0]}/messages/search?q=m")
+        found = await self.stage.operator.data("GET", f"/v1/chatrooms/{self.stage.rooms[0]}/messages/search?q=order")
         return len(found)
 
 
