@@ -162,8 +162,15 @@ class BrokerConnection:
         await channel.close()
 
     async def delete_unused_exchange(self, exchange: str) -> bool:
-        """Delete an exchange unless queues are bound to it; return whether it is gone."""
+        """Delete an exchange unless queues are bound to it; return whether it is gone.
+
+        Look first: RabbitMQ refuses an account without the right, even if there is no such exchange.
+        """
         channel = await self._open_temporary_channel()
+        try:
+            await channel.declare_exchange(exchange, passive=True, timeout=CALL_TIMEOUT_S)
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return True
         with suppress(aiormq.exceptions.ChannelPreconditionFailed):
             await channel.exchange_delete(exchange, if_unused=True, timeout=CALL_TIMEOUT_S)
             await channel.close()
