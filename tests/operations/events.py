@@ -12,7 +12,7 @@ from tests.support.events import EXCHANGE, cloud_event
 CONFIRM_TIMEOUT_S = 10.0
 
 
-class Publisher:
+class NotificationPublisher:
     """Publishes to users in turn, each event until the broker has confirmed it. `published` counts events by user."""
 
     def __init__(self, amqp_url: str, users: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from pymongo import MongoClient
 
 from shared.generation_store import COLLECTION
 from tests.chaos.settle import history, inbox
-from tests.operations.events import Publisher
+from tests.operations.events import NotificationPublisher
 from tests.operations.installation import DATABASE, SYMBOLS, WORKERS, Installation, stop_all
 from tests.operations.stage import Stage
 from tests.operations.verdict import inbox_faults, message_faults, pause_since, until_delivered, until_notified
@@ -45,12 +45,12 @@ INBOX = "inbox"  # in place of a room
 
 
 @dataclass
-class Loss:
+class DataLoss:
     """The installation, its clients, and what they knew when the data was lost."""
 
     site: Installation
     stage: Stage
-    publisher: Publisher
+    publisher: NotificationPublisher
     backup: Path
     rate: float
 
@@ -124,7 +124,7 @@ async def histories_of(stage: Stage) -> dict[str, list[int]]:
     return {room: [item.seq for item in await history(stage.operator, room)] for room in stage.rooms}
 
 
-async def settle(loss: Loss) -> dict[str, list[int]]:
+async def settle(loss: DataLoss) -> dict[str, list[int]]:
     """Wait until everything is delivered, and return what is stored."""
     histories = await histories_of(loss.stage)
     await until_delivered(loss.stage.traders, histories)
@@ -132,7 +132,7 @@ async def settle(loss: Loss) -> dict[str, list[int]]:
     return histories
 
 
-async def play(loss: Loss, seconds: float) -> dict[str, int]:
+async def play(loss: DataLoss, seconds: float) -> dict[str, int]:
     """Run the scenes and return the faults."""
     traders = loss.stage.traders
     pids = [gateway.pid for gateway in loss.stage.gateways]
@@ -183,8 +183,10 @@ async def run(site: Installation, directory: Path, arguments: argparse.Namespace
             await stage.add(stage.gateways[-1])
         stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(arguments.rooms)]
         await stage.come(arguments.clients)
-        publisher = Publisher(site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]])
-        faults = await play(Loss(site, stage, publisher, directory / "backup", arguments.rate), arguments.seconds)
+        publisher = NotificationPublisher(
+            site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]]
+        )
+        faults = await play(DataLoss(site, stage, publisher, directory / "backup", arguments.rate), arguments.seconds)
         for reading in stage.reading:
             reading.cancel()
     return faults

@@ -25,7 +25,7 @@ import aiohttp
 from pymongo import MongoClient
 
 from tests.chaos.settle import history
-from tests.operations.events import Publisher
+from tests.operations.events import NotificationPublisher
 from tests.operations.installation import DATABASE, SYMBOLS, WORKERS, Installation, Worker, begin, roll, stop_all
 from tests.operations.stage import Stage
 from tests.operations.verdict import inbox_faults, message_faults, pause_since, until_delivered, until_notified
@@ -167,7 +167,9 @@ async def play(site: Installation, old: Release, arguments: argparse.Namespace) 
             await upgrade.add_gateway(old)
         stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(arguments.rooms)]
         await stage.come(arguments.clients)
-        publisher = Publisher(site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]])
+        publisher = NotificationPublisher(
+            site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]]
+        )
         stop = asyncio.Event()
         work = [
             tasks.create_task(stage.talk(arguments.rate, stop)),
@@ -183,7 +185,7 @@ async def play(site: Installation, old: Release, arguments: argparse.Namespace) 
     return faults
 
 
-async def judge(stage: Stage, publisher: Publisher) -> dict[str, int]:
+async def judge(stage: Stage, publisher: NotificationPublisher) -> dict[str, int]:
     """Wait until everything is delivered, print the counts and return the faults."""
     histories = {room: [item.seq for item in await history(stage.operator, room)] for room in stage.rooms}
     await until_delivered(stage.traders, histories)
