@@ -1,7 +1,8 @@
 """Settings: typed, read from the environment once; every invalid one is reported.
 
 A service's settings are a frozen `msgspec.Struct`: the field `gateway_port` is the variable `GATEWAY_PORT`. An empty
-variable counts as absent. A field's range is in its `Annotated[..., msgspec.Meta(...)]`.
+variable counts as absent. A field's range is in its `Annotated[..., msgspec.Meta(...)]`. A secret may also come from a
+file: `AMQP_URL_FILE` names one with the value of `AMQP_URL`.
 """
 
 import os
@@ -117,6 +118,11 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, fallback
     for field in msgspec.structs.fields(settings):
         name = field.name.upper()
         text = environ.get(name, "").strip() or fallback.get(name, "").strip()
+        if field.name in SECRET_FIELDS and (file := environ.get(f"{name}_FILE", "").strip()):
+            text, problem = _read_secret(name, text, Path(file))
+            if problem:
+                problems.append(problem)
+                continue
         if not text:
             if field.required:
                 problems.append(f"{name}: is not set")
@@ -136,6 +142,22 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, fallback
     if problems:
         raise SettingsInvalid(problems)
     return loaded
+
+
+def _read_secret(name: str, text: str, file: Path) -> tuple[str, str]:
+    """Return the value in a secret's file, and the problem with it or an empty text."""
+    if text:
+        return "", f"{name}: set it or {name}_FILE, not both"
+    try:
+        content = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        return "", f"{name}: cannot read {name}_FILE: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
+    return content, "" if content else f"{name}: {name}_FILE names an empty file"
+
+
+def revision() -> str:
+    """Return the commit that the image was built from; `unknown` where no image sets `REVISION`."""
+    return os.environ.get("REVISION") or "unknown"
 
 
 def parts_of(text: str) -> tuple[str, ...]:

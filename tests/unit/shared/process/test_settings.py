@@ -1,5 +1,6 @@
 """Settings from the environment: typed, every wrong one named at once, no secret shown."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -257,3 +258,24 @@ def test_any_environment_is_settings_or_named_problems(environ: dict[str, str]) 
 
 def test_workers_require_database_url() -> None:
     assert problems(WorkerSettings, {"AMQP_URL": AMQP}) == {"MONGODB_URI": "is not set"}
+
+
+def test_secret_comes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "amqp_url").write_text(f"{AMQP}\n")
+    given = {"AMQP_URL_FILE": str(tmp_path / "amqp_url"), "MONGODB_URI": MONGO}
+    assert load(ChatSettings, given).amqp_url == AMQP
+
+
+def test_secret_twice_or_from_no_file_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for more in ({"AMQP_URL": AMQP, "AMQP_URL_FILE": str(empty)}, {"AMQP_URL_FILE": str(empty)}):
+        assert problems(ChatSettings, {"MONGODB_URI": MONGO, **more}).keys() == {"AMQP_URL"}
+    missing = problems(ChatSettings, {"MONGODB_URI": MONGO, "AMQP_URL_FILE": str(tmp_path / "missing")})
+    assert missing == {"AMQP_URL": "cannot read AMQP_URL_FILE: No such file or directory"}
+
+
+def test_only_secrets_come_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "level"
+    file.write_text("debug")
+    assert load(ChatSettings, {**CHAT, "LOG_LEVEL_FILE": str(file)}).log_level == "info"
