@@ -1,6 +1,7 @@
-"""Version of the product: the one source for packages and metrics. Pure.
+"""Version of the product. Pure.
 
-The API documents have their own: `VERSION` in `gateway.documents.openapi`.
+`VERSION` is the one source for the package, the image, `/healthz`, the metrics and the API documents. The packages of
+the clients repeat it, and a test compares them.
 """
 
 VERSION = "0.2.0"

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.documents.openapi import VERSION
 from gateway.documents.schemas import Schema, example_of, schemas_of
 from shared.bus.events import CloudEvent
 from shared.bus.topology import EVENTS
@@ -11,6 +10,7 @@ from shared.protocol.client_frames import REQUESTS, TARGETS
 from shared.protocol.close_codes import CloseCode
 from shared.protocol.event_frames import EVENT_FRAMES
 from shared.protocol.server_frames import SERVER_FRAMES
+from shared.version import VERSION
 
 DESCRIPTION = """JSON text frames over one WebSocket: chat, prices, notifications, presence.
 

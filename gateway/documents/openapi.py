@@ -8,8 +8,7 @@ from gateway.rest.call import Call, camel
 from gateway.rest.envelope import Continuation, Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
-
-VERSION = "1.0.0"  # of the API, in both documents; the product's version is in `shared.version`
+from shared.version import VERSION
 
 DESCRIPTION = """Chat rooms, messages, presence, market prices, notifications and price alerts.
 

@@ -12,8 +12,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.encoding import to_json
-from shared.process.settings import FromEnvironment, shown_settings
+from shared.process.settings import FromEnvironment, revision, shown_settings
 from shared.telemetry import logs, metrics
+from shared.version import VERSION
 
 log = logs.get(__name__)
 
@@ -60,7 +61,8 @@ class Admin:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         """Answer 200. Only a hung event loop fails this probe: an unavailable dependency does not justify a restart."""
-        return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
+        uptime_s = round(time.monotonic() - self._began_at_s)
+        return web.json_response({"status": "ok", "uptimeS": uptime_s, "version": VERSION, "revision": revision()})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         checks = {**self.dependencies, **self.checks}

@@ -29,7 +29,7 @@ import uvloop
 
 from shared.errors import DatabaseTooNew, SettingsInvalid
 from shared.ids import Prefix, new_id
-from shared.process.settings import Settings, load
+from shared.process.settings import Settings, load, revision
 from shared.telemetry import logs, metrics, tracing
 from shared.version import VERSION
 from shared.waiting import until_next
@@ -67,7 +67,10 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
         except ImportError:
             sys.stderr.write(f"{service}: wrong setting: OTEL_EXPORTER_OTLP_ENDPOINT: pip install '.[tracing]' first\n")
             sys.exit(EXIT_SETTINGS)
-    metrics.BUILD.info({"service": service, "version": VERSION, "python": platform.python_version()})
+    metrics.BUILD.info(
+        {"service": service, "version": VERSION, "revision": revision(), "python": platform.python_version()}
+    )
+    log.info("starting", version=VERSION, revision=revision())
     _tune_garbage_collector()
     code = uvloop.run(_supervise(settings, node_id, serve))
     tracing.turn_off()

@@ -12,7 +12,7 @@ LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 AGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-BUILD = Info("build", "Version of the process, in the labels `service`, `version` and `python`")
+BUILD = Info("build", "Version of the process, in the labels `service`, `version`, `revision` and `python`")
 READY = Gauge("ready", "1 if this check passed in the last probe of /readyz", ["check"])
 LOG_LINES = Counter("log_lines", "Log lines, suppressed ones included", ["level"])
 
