@@ -6,6 +6,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import DESKTOP, PHONE, Scheme, Visitor
 from tests.support.live_client import LiveClient, RestClient
+from tests.support.tokens import mint
 
 
 async def test_history_scrolls_to_start_and_marks_new_messages(browser: Browser, url: str) -> None:
@@ -151,3 +152,10 @@ async def complaints(visitor: Visitor) -> str:
     """Return the findings of axe-core in the current page, or an empty text."""
     results = await Axe().run(visitor.page)
     return str(results.generate_report()) if results.violations_count else ""
+
+
+async def test_pasted_token_signs_in(browser: Browser, url: str) -> None:
+    signed = mint("user_tove", firstName="Tove", lastName="Sand")
+    async with Visitor.arrive(browser, url) as tove:
+        await tove.sign_in(signed)
+        await expect(tove.page.locator("#account")).to_have_attribute("aria-label", "Account: Tove Sand")
