@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from tests.support.tokens import mint
+from tests.support.tokens import SECRET, mint
 
 RETRY_S = 0.2
 RESEND_AFTER_S = 5.0
@@ -26,9 +26,17 @@ class Trader:
     """One user with one socket: on some rooms from their first message on, on symbols, and on the inbox."""
 
     def __init__(
-        self, name: str, url: str, rooms: list[str], symbols: tuple[str, ...] = (), *, has_inbox: bool = False
+        self,
+        name: str,
+        url: str,
+        rooms: list[str],
+        symbols: tuple[str, ...] = (),
+        *,
+        has_inbox: bool = False,
+        secret: str = SECRET,
     ) -> None:
         self.name = name
+        self._secret = secret
         self.symbols = symbols
         self.inbox: list[int] | None = [] if has_inbox else None
         self.prices_back = 0  # prices that were older than one received before
@@ -51,7 +59,9 @@ class Trader:
             wait_s = RETRY_S
             try:
                 async with http.ws_connect(f"{self._url}/v1/live", timeout=aiohttp.ClientWSTimeout(ws_close=1)) as ws:
-                    await ws.send_json({"type": "auth", "token": mint(self.name), "subscriptions": self._places()})
+                    await ws.send_json(
+                        {"type": "auth", "token": mint(self.name, secret=self._secret), "subscriptions": self._places()}
+                    )
                     wait_s = await self._read(ws)
                     self.closes.append(ws.close_code)
             except aiohttp.ClientError:
@@ -82,6 +92,7 @@ class Trader:
                 async with asyncio.timeout(RESEND_AFTER_S):
                     result = await answer
             except (TimeoutError, aiohttp.ClientError, ConnectionError):
+                await asyncio.sleep(RETRY_S)  # a closing socket fails at once, and its reader must run to notice
                 continue
             finally:
                 del self._unanswered[id_]
