@@ -51,7 +51,7 @@ token: $(VENV)/.runs ## print a token for the running system: USER=user_456 [ROL
 
 .PHONY: lock
 lock: $(VENV)/.installed ## upgrade runtime dependencies to the newest allowed versions and pin them
-	@$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e .
+	@$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[tracing]'
 	@$(BIN)/python -m deploy.tools.lock > deploy/container/constraints.txt
 
 .PHONY: metrics
@@ -90,6 +90,16 @@ broker:
 
 tools:
 	@$(PYTHON) deploy/bootstrap.py tools
+
+.PHONY: image image-test compose-test
+image: $(VENV)/.runs ## build the image realtime:local with the engine that answers, else with a private one
+	@exec $(BIN)/python -m deploy.container.image
+
+image-test: $(VENV)/.installed ## run all services from the image, read-only and without capabilities; needs root
+	@exec $(BIN)/python -m pytest tests/containers/test_image.py -m long $(ARGS)
+
+compose-test: $(VENV)/.installed ## run compose.yaml with Debian's servers, a small load and faults; needs root and Go
+	@exec $(BIN)/python -m pytest tests/containers/test_compose.py -m long -rP $(ARGS)
 
 chaos: $(VENV)/.installed broker ## inject random faults under load and check every item; ARGS='--faults 200 --seed 1'; see docs/reliability.md
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

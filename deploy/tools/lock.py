@@ -12,10 +12,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT_NAME = "realtime"
+EXTRAS = frozenset({"tracing"})  # in the image too: OTEL_EXPORTER_OTLP_ENDPOINT needs it
 HEADER = "# Written by `make lock`: the versions that the services are tested with and the image is built from.\n"
 
 
-def needed(name: str = PROJECT_NAME, extras: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+def needed(name: str = PROJECT_NAME, extras: frozenset[str] = EXTRAS) -> Iterator[tuple[str, str]]:
     """Yield name and version of every runtime dependency, possibly more than once."""
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
