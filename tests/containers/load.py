@@ -13,7 +13,7 @@ import aiohttp
 from tests.operations.trader import Trader
 from tests.support.tokens import mint
 
-SENDS_PER_S = 3.0  # of two users, who may send 100 a minute each
+SENDS_PER_S = 5.0
 PROBE_INTERVAL_S = 0.25  # REST reads are limited to 600 a minute
 PROBE_TIMEOUT_S = 8.0
 SWITCHING_PROTOCOLS = 101

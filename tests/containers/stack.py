@@ -21,11 +21,13 @@ COMMAND_TIMEOUT_S = 120.0
 _DATABASE = "mongodb://mongodb:27017/?directConnection=true"
 _OVERRIDES = """\
 x-database: &database {{MONGODB_URI: "{database}", MONGODB_URI_FILE: ""}}
+# What a few clients resend after a fault would exceed the limit, and the pause would be the limit's.
+x-limits: &limits {{RATE_LIMIT_MESSAGES_PER_MINUTE: "100000"}}
 services:
   haproxy: {{ulimits: {{nofile: {files}}}}}
-  gateway: {{ulimits: {{nofile: {files}}}}}
+  gateway: {{ulimits: {{nofile: {files}}}, environment: *limits}}
   rabbitmq: {{ulimits: {{nofile: {files}}}}}
-  chat_service: {{environment: *database}}
+  chat_service: {{environment: {{<<: [*database, *limits]}}}}
   market_feed: {{environment: *database}}
   notifier: {{environment: *database}}
   mongodb:
