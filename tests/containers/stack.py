@@ -88,7 +88,10 @@ class Stack:
 
     def is_healthy(self, name: str) -> bool:
         """Return whether a container runs and its health check succeeds."""
-        state = self.containers().get(name, {}).get("State", {})
+        try:
+            state = self.containers().get(name, {}).get("State", {})
+        except subprocess.CalledProcessError:  # Compose fails while a container starts again
+            return False
         return bool(state.get("Running")) and state.get("Health", {}).get("Status", "healthy") == "healthy"
 
     def _compose(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> "subprocess.CompletedProcess[str]":
