@@ -109,10 +109,10 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             Rules(edit_window_ms=settings.message_edit_window_s * 1_000),
             clock.now_ms,
             monotonic_ms,
+            generation.id,
         )
         repair = Repair(rooms, messages, room_log, positions.touched_since, clock.now_ms)
-        owners = OwnerStore(mongo.database)
-        owned = OwnedPartitions(bus, owners, replicas, repair, services, mongo.is_unavailable, generation.id)
+        owned = OwnedPartitions(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
         admin.checks["partitions"] = owned.readiness
         await stack.enter_async_context(bus)
         stack.enter_context(lifecycle.stopping_on_failure(stop))

@@ -65,6 +65,7 @@ class Services(NamedTuple):
     rules: Rules
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
+    generation: str = ""  # of the database: see `shared.generation_store`
 
 
 class CommitPath:

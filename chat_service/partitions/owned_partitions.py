@@ -53,10 +53,8 @@ class OwnedPartitions:
         repair: Repair,
         services: Services,
         is_database_unavailable: Callable[[], bool],
-        generation: str,
     ) -> None:
         self._bus = bus
-        self._generation = generation
         self._store = store
         self._leases = Leases(bus, store)
         self._repair = ClaimedRepair(repair)
@@ -206,7 +204,7 @@ class OwnedPartitions:
             handed_over=self._hand_overs.announced(),
             is_leaving=self._is_leaving,
             database_ms=self._services.clock_ms(),
-            generation=self._generation,
+            generation=self._services.generation,
         )
         self._bus.send(BEATS, "", to_json(beat))
 

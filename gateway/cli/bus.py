@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from shared.bus.amqp import CONNECTION_LOST_ERRORS
-from shared.bus.broker_connection import BrokerConnection, DeadLetter
+from shared.bus.broker_connection import BrokerConnection
+from shared.bus.broker_objects import DeadLetter
 from shared.bus.bus import Bus
 from shared.bus.events import decode_event
 from shared.bus.hosts import BrokerHosts

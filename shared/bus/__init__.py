@@ -4,8 +4,8 @@ Read in this order:
 
 - `topology`: exchanges, queues, shards;
 - `delivery`, `events`: the lines for gateways, and the events of internal services;
-- `hosts`, `amqp`, `publish_frame`, `delivery_tap`, `broker_channels`, `broker_connection`: one connection to RabbitMQ,
-  and its hot path in both directions;
+- `hosts`, `amqp`, `publish_frame`, `delivery_tap`, `broker_channels`, `broker_objects`, `broker_connection`: one
+  connection to RabbitMQ, and its hot path in both directions;
 - `private_queue`, `echo`, `kept_connection`: the connection of a process, which is replaced when it is lost;
 - `batching`, `confirms`, `confirm_channel`, `line_sender`: sending with confirms;
 - `delivery_bodies`: sending without confirms;

@@ -1,7 +1,7 @@
 """Connecting to RabbitMQ with aio-pika: its errors, and a probe for a queue.
 
-Only `amqp`, `broker_channels`, `broker_connection`, `confirm_channel`, `delivery_tap` and `liveness_queue` use aio-pika
-or its dependencies.
+Only this module, the `broker_…` modules, `confirm_channel`, `delivery_tap` and `liveness_queue` use aio-pika or its
+dependencies.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """One connection to RabbitMQ and its channels, as the bus uses them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -15,38 +15,21 @@ from shared.bus.amqp import (
     PROBE,
     Connection,
     connect,
-    is_gone,
     translate_channel_closed,
 )
 from shared.bus.broker_channels import ConfirmedPublisher, ConsumerChannel, RawChannel
+from shared.bus.broker_objects import BrokerObjects, open_channel
 from shared.bus.confirm_channel import ConfirmChannel, Outgoing
 from shared.bus.consumer import Consumer, Inbound, Line
 from shared.bus.hosts import BrokerHosts
-from shared.bus.topology import DEAD, QueueSpec
+from shared.bus.topology import QueueSpec
 
 HEARTBEAT_S = 2  # a frozen consumer is replaced after two to three of them
-PROBE_TIMEOUT_S = 0.2
 _TRANSIENT, _PERSISTENT = 1, 2
 
 
 class NoQueueError(ConnectionError):
     """No queue took a mandatory message."""
-
-
-class QueueCounts(NamedTuple):
-    """The messages that wait in a queue, and its consumers."""
-
-    messages: int
-    consumers: int
-
-
-class DeadLetter(NamedTuple):
-    """A message in `realtime.dead`: the reason, its queue, and when it was put there (0 for unknown)."""
-
-    body: bytes
-    reason: str
-    queue: str
-    at_ms: int
 
 
 class BrokerConnection:
@@ -59,6 +42,7 @@ class BrokerConnection:
 
     def __init__(self, connection: Connection) -> None:
         self.closed = asyncio.Event()
+        self.objects = BrokerObjects(connection)
         self._connection = connection
         self._channel: AbstractChannel
         self._confirmed: ConfirmChannel
@@ -94,7 +78,7 @@ class BrokerConnection:
 
         A consumer that the broker cancels (its queue was deleted, or the node of its queue died) ends it as well.
         """
-        channel = await self._open_temporary_channel(confirms=confirms)
+        channel = await open_channel(self._connection, confirms=confirms)
         channel.close_callbacks.add(self._on_close)
         underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
         underlay.on_consumer_cancel_callbacks.add(self._on_close)
@@ -110,32 +94,16 @@ class BrokerConnection:
         self._unconfirmed = await self._open_channel(confirms=False)
         return RawChannel(await self._unconfirmed.get_underlay_channel(), self._connection.tap)
 
-    async def _open_temporary_channel(self, *, confirms: bool = True) -> AbstractChannel:
-        """Open a channel that may end without ending the connection.
-
-        aio-pika raises a bare RuntimeError for a connection that has just closed.
-        """
-        try:
-            channel = self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
-            await channel.initialize(timeout=CALL_TIMEOUT_S)
-        except RuntimeError as error:
-            raise ConnectionError(str(error)) from error
-        return channel
-
     # Topology -------------------------------------------------------------------------------------------------------
 
     async def declare_exchange(self, name: str, kind: str) -> None:
         """Declare a durable exchange unless it exists, because the account may have no right to declare it."""
-        channel = await self._open_temporary_channel()
-        try:
-            await channel.declare_exchange(name, passive=True, timeout=CALL_TIMEOUT_S)
-            await channel.close()
-        except aiormq.exceptions.ChannelNotFoundEntity:
+        if not await self.objects.has_exchange(name):
             await self._channel.declare_exchange(name, kind, durable=True)
 
     async def declare(self, spec: QueueSpec) -> None:
         """Declare a durable queue and its bindings."""
-        if spec.keeps_existing and await self._exists(spec):
+        if spec.keeps_existing and await self.objects.counts(spec.name) is not None:
             return
         queue = await self._channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
         for exchange, key in spec.bindings:
@@ -144,47 +112,6 @@ class BrokerConnection:
     async def declare_private(self, name: str, arguments: dict[str, str | int | bool]) -> None:
         """Declare a queue that the broker deletes with this connection."""
         await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
-
-    async def _exists(self, spec: QueueSpec) -> bool:
-        """Return whether a queue of this name exists, with any arguments."""
-        channel = await self._open_temporary_channel()
-        try:
-            await channel.declare_queue(spec.name, passive=True, timeout=CALL_TIMEOUT_S)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return False
-        await channel.close()
-        return True
-
-    async def delete(self, queue: str) -> None:
-        """Delete a queue with its contents; one that does not exist is not an error."""
-        channel = await self._open_temporary_channel()  # a refusal closes it
-        await channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
-        await channel.close()
-
-    async def delete_unused_exchange(self, exchange: str) -> bool:
-        """Delete an exchange unless queues are bound to it; return whether it is gone.
-
-        Look first: RabbitMQ refuses an account without the right, even if there is no such exchange.
-        """
-        channel = await self._open_temporary_channel()
-        try:
-            await channel.declare_exchange(exchange, passive=True, timeout=CALL_TIMEOUT_S)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return True
-        with suppress(aiormq.exceptions.ChannelPreconditionFailed):
-            await channel.exchange_delete(exchange, if_unused=True, timeout=CALL_TIMEOUT_S)
-            await channel.close()
-            return True
-        return False
-
-    async def is_gone(self, queue: str) -> bool:
-        """Return whether the broker has no such queue; False if it does not answer within 0.2 s."""
-        channel = await self._open_temporary_channel()
-        try:
-            return await is_gone(channel, queue, PROBE_TIMEOUT_S)
-        finally:
-            with suppress(*CONNECTION_LOST_ERRORS):
-                await channel.close()
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
         """Route messages published with `key` to `queue`."""
@@ -195,19 +122,6 @@ class BrokerConnection:
         """Undo `bind`."""
         underlay = await self._channel.get_underlay_channel()
         await underlay.queue_unbind(queue, exchange, key, timeout=CALL_TIMEOUT_S)
-
-    async def counts(self, queue: str) -> QueueCounts | None:
-        """Return what waits in a queue and who consumes it; None if there is no such queue."""
-        channel = await self._open_temporary_channel()  # its own channel, because asking for a missing queue closes it
-        try:
-            declared = await channel.declare_queue(queue, passive=True, timeout=CALL_TIMEOUT_S)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return None
-        finally:
-            if not self._connection.is_closed:
-                await channel.close()
-        result = declared.declaration_result
-        return QueueCounts(result.message_count or 0, result.consumer_count or 0)
 
     @property
     def server_version(self) -> str:
@@ -295,33 +209,6 @@ class BrokerConnection:
     def release_queue(self, queue: str) -> None:
         """Allow the queue to be consumed again after its consumer has stopped."""
         self._consumed.discard(queue)
-
-    async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
-        """Show the dead letters; see `QueueAdmin.dead_letters`."""
-        channel = await self._open_temporary_channel()
-        try:
-            queue = await channel.declare_queue(DEAD, passive=True)
-            count = queue.declaration_result.message_count or 0
-            for _ in range(count):
-                message = await queue.get(timeout=CALL_TIMEOUT_S, fail=False)
-                if message is None:
-                    break
-                if await settle(_to_dead_letter(message)):
-                    await message.ack()
-            return count
-        finally:
-            await channel.close()  # which returns the unsettled ones to the queue
-
-
-def _to_dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
-    """Read a dead letter that `Bus.dead_letter` stored, or that the broker moved there after too many deliveries."""
-    headers: dict[str, Any] = dict(message.headers)
-    deaths = headers.get("x-death")
-    death: Any = deaths[0] if isinstance(deaths, list) and deaths else {}
-    at = headers.get("at")
-    reason = str(headers.get("reason") or death.get("reason") or "")
-    queue = str(headers.get("queue") or death.get("queue") or "")
-    return DeadLetter(message.body, reason, queue, at if isinstance(at, int) else 0)
 
 
 def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[bytes]]) -> Inbound:

@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from shared.bus.broker_connection import DeadLetter, NoQueueError
+from shared.bus.broker_connection import NoQueueError
+from shared.bus.broker_objects import DeadLetter
 from shared.bus.kept_connection import KeptConnection
 from shared.bus.topology import DEAD_LETTERS
 from shared.errors import Unavailable
@@ -17,23 +18,23 @@ class QueueAdmin:
     async def is_gone(self, queue: str) -> bool:
         """Return whether the broker has no such queue; False if it does not answer in time."""
         async with self._connection.reaching("probe") as link:
-            return await link.is_gone(queue)
+            return await link.objects.is_gone(queue)
 
     async def delete(self, queue: str) -> None:
         """Delete a durable queue of an earlier version with its contents."""
         async with self._connection.reaching("delete") as link:
-            await link.delete(queue)
+            await link.objects.delete_queue(queue)
 
     async def delete_unused_exchange(self, exchange: str) -> None:
         """Delete an exchange of an earlier version; raise Unavailable while queues are bound to it."""
         async with self._connection.reaching("delete") as link:
-            if not await link.delete_unused_exchange(exchange):
+            if not await link.objects.delete_unused_exchange(exchange):
                 raise Unavailable(f"the exchange {exchange} is in use")
 
     async def depth(self, queue: str) -> int:
         """Return the number of messages that wait in a queue."""
         async with self._connection.reaching("measure") as link:
-            counts = await link.counts(queue)
+            counts = await link.objects.counts(queue)
         return 0 if counts is None else counts.messages
 
     async def restore_dead_letters(self) -> None:
@@ -56,4 +57,4 @@ class QueueAdmin:
         Returns the number of dead letters at the start; later ones are not shown.
         """
         async with self._connection.reaching("read the dead letters", None) as link:
-            return await link.dead_letters(settle)
+            return await link.objects.dead_letters(settle)

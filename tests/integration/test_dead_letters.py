@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.cli.bus import list_dead_letters, replay_dead_letters
-from shared.bus.broker_connection import DeadLetter
+from shared.bus.broker_objects import DeadLetter
 from shared.bus.bus import MEASURE_INTERVAL_S, Bus
 from shared.bus.topology import DEAD
 from shared.errors import Unavailable

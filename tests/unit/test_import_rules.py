@@ -107,7 +107,7 @@ DATABASE = re.compile(
     r"shared\.mongo|chat_service\.storage\.(migration|search_words|change_writes)|(.*\.)?(store|\w+_store)"
 )
 BROKER = re.compile(
-    r"shared\.bus\.(amqp|broker_channels|broker_connection|confirm_channel|delivery_tap|liveness_queue)"
+    r"shared\.bus\.(amqp|broker_channels|broker_connection|broker_objects|confirm_channel|delivery_tap|liveness_queue)"
 )
 
 

@@ -137,7 +137,7 @@ async def _broker(amqp_url: str) -> BrokerReport:
 
 async def _queue(connection: BrokerConnection, name: str) -> QueueReport:
     try:
-        counts = await connection.counts(name)
+        counts = await connection.objects.counts(name)
     except CONNECTION_LOST_ERRORS as error:
         return QueueReport(name, problem=str(error)[:SHOWN_REASON] or "no answer in time")
     return QueueReport(name) if counts is None else QueueReport(name, counts.messages, counts.consumers)

@@ -75,7 +75,7 @@ class RunningOwner:
 
     def __init__(self) -> None:
         self.broker, self.records = OwnersBus(), Records()
-        services: Any = Mock(monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
+        services: Any = Mock(monotonic_ms=lambda: time.monotonic_ns() // 1_000_000, generation="gen_1")
         services.records.write_partition = AsyncMock()
         replicas = ReplicaView(NODE, "", 2, 0)
         self.owner = OwnedPartitions(
@@ -85,7 +85,6 @@ class RunningOwner:
             cast(Repair, None),
             cast(Services, services),
             lambda: False,
-            "gen_1",
         )
 
     async def refresh(self) -> dict[int, int]:
