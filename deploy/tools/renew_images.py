@@ -1,8 +1,8 @@
 """Move every pinned image to the newest release of its line, and pin it by digest.
 
-`python -m deploy.tools.renew_images` rewrites `deploy/container/.env` and the base images of the Dockerfile. A line is
-the tag without its last number: `rabbitmq:4.2.5` becomes 4.2.6, never 4.3.0, which is a decision of its own. It needs a
-reachable registry, and exits without a change if one does not answer.
+`python -m deploy.tools.renew_images` rewrites `deploy/container/.env`, the base images of the Dockerfile, and the
+images in the Kubernetes overlays. A line is the tag without its last number: `rabbitmq:4.2.5` becomes 4.2.6, never
+4.3.0, which is a decision of its own. It needs a reachable registry, and exits without a change if one does not answer.
 """
 
 import json
@@ -15,8 +15,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-CONTAINER = Path(__file__).parents[1] / "container"
-FILES = (CONTAINER / ".env", CONTAINER / "Dockerfile")
+DEPLOY = Path(__file__).parents[1]
+OVERLAYS = DEPLOY / "k8s" / "overlays"
+FILES = (
+    DEPLOY / "container" / ".env",
+    DEPLOY / "container" / "Dockerfile",
+    OVERLAYS / "dev" / "rabbitmq.yaml",
+    OVERLAYS / "dev" / "mongodb.yaml",
+    OVERLAYS / "prod" / "rabbitmq.yaml",
+)
 DEFAULT_REGISTRY = "https://registry-1.docker.io"
 TIMEOUT_S = 20.0
 ACCEPTED = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"

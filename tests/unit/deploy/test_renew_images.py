@@ -95,3 +95,20 @@ def test_every_pinned_image_is_found() -> None:
         "library/rabbitmq",
         "prom/prometheus",
     ]
+
+
+def test_compose_and_kubernetes_run_the_same_versions() -> None:
+    versions: dict[str, set[str]] = {}
+
+    def note(image: renew_images.Image) -> str:
+        number = re.match(r"[\d.]+", image.tag.removeprefix("v"))
+        assert number is not None
+        versions.setdefault(image.repository, set()).add(number[0])
+        return image.tag
+
+    for file in renew_images.FILES:
+        renew_images.renewed(file.read_text(), note)
+    operated = re.search(r"^  version: (.+)$", (renew_images.OVERLAYS / "prod" / "mongodb.yaml").read_text(), re.M)
+    assert operated is not None  # its operator takes a version in place of an image
+    versions["library/mongo"].add(operated[1])
+    assert {name: len(found) for name, found in versions.items()} == dict.fromkeys(versions, 1)
