@@ -31,9 +31,10 @@ needs_prometheus = pytest.mark.skipif(
 
 
 def native_configuration(targets: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the deployed configuration with these targets (host:port) for each of its jobs."""
+    """Return the deployed configuration with these targets (host:port) by job, without the other jobs."""
     configuration: dict[str, Any] = yaml.safe_load((DIRECTORY / "prometheus.yml").read_text())
     configuration["rule_files"] = [str(DIRECTORY / name) for name in configuration["rule_files"]]
+    configuration["scrape_configs"] = [job for job in configuration["scrape_configs"] if job["job_name"] in targets]
     for job in configuration["scrape_configs"]:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": targets[job["job_name"]]}]
