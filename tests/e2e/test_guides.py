@@ -92,8 +92,10 @@ async def test_events_guide_in_python_and_shell_notifies_user(system: LocalSyste
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_make_targets_in_guides_exist(guide: Path) -> None:
     text = guide.read_text(encoding="utf-8")
-    named = set(re.findall(r"`make ([a-z][a-z-]*)|^ +make ([a-z][a-z-]*)|\$\(make -s ([a-z-]+)", text, re.MULTILINE))
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(
+        r"`make ([a-z][a-z0-9-]*)|^ +make ([a-z][a-z0-9-]*)|\$\(make -s ([a-z0-9-]+)", text, re.MULTILINE
+    )
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {name for names in named for name in names if name} - targets == set()
 
 
