@@ -1,7 +1,7 @@
 """The store of the presence announcer.
 
-Unannounced users in `presence`, the counts owed to large rooms in `room_presence` (`_id` room id), and the announcer's
-lease in `nodes`.
+Unannounced users in `presence`, the pending counts of large rooms in `room_presence` (`_id` room id), and the
+announcer's lease in `nodes`.
 """
 
 from collections.abc import Collection
@@ -71,8 +71,8 @@ class AnnouncementStore:
             )
         return noted.matched_count > 0
 
-    async def is_owed(self, before_ms: int) -> bool:
-        """Return whether an announcement or a count has been owed since before that time."""
+    async def has_pending(self, before_ms: int) -> bool:
+        """Return whether an announcement or a count has been pending since before that time."""
         with translated():
             chosen = {"unsettledAtMs": {"$gt": 0, "$lt": before_ms}}
             if await self._presence.find_one(chosen, {"_id": 1}) is not None:
@@ -129,8 +129,8 @@ class AnnouncementStore:
 
     # Counts of large rooms ------------------------------------------------------------------------------------------
 
-    async def owe_counts(self, due_ms: dict[str, int]) -> None:
-        """Record the rooms that are owed a count, and when it is due; a count already owed keeps its time."""
+    async def add_pending_counts(self, due_ms: dict[str, int]) -> None:
+        """Record pending counts of rooms, and when they are due; a count already pending keeps its time."""
         await write_each(
             self._counts,
             [
@@ -139,8 +139,8 @@ class AnnouncementStore:
             ],
         )
 
-    async def owed_counts(self) -> dict[str, int]:
-        """Return the due times of owed counts by room: large rooms that changed in the last 5 s."""
+    async def pending_counts(self) -> dict[str, int]:
+        """Return the due times of pending counts by room: large rooms that changed in the last 5 s."""
         with translated():
             found = await self._counts.find({}).to_list(None)
         return {document["_id"]: document["dueAtMs"] for document in found}

@@ -23,7 +23,7 @@ class RoomAudience(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """The effects for some memberships of changed users: deliveries, online flags, and large rooms owed a count."""
+    """The effects for some memberships of changed users: deliveries, online flags, and large rooms to count."""
 
     deliveries: list[Delivery]
     flags: dict[bool, list[Membership]]  # by the new value of the online flag

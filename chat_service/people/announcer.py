@@ -8,8 +8,8 @@ A killed announcer loses no change: users stay unannounced until all of this is 
 the current state of the users in that note, changed or not. A user who comes back before their departure was announced
 is not announced at all.
 
-After a batch that was not full the announcer pauses, longer after a larger batch, so that changes gather: a batch costs
-about seven database calls, however few users it has.
+After a batch that was not full the announcer pauses, longer after a larger batch, so that changes gather: however few
+users it has, a batch costs one write for the report and about six database calls for the announcement.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class PresenceAnnouncer:
         self._in_doubt: set[str] = set()  # users whose announcement has begun: rooms may have received it
         self._size = BatchSize()
         self._schedule = CountSchedule()
-        self._knows_counts = True  # False after a failure: a count may have been sent, or is still owed
+        self._knows_counts = True  # False after a failure: a count may have been sent, or is still pending
         self._rooms: dict[str, RoomAudience] = {}
         self._rooms_since_ms = 0
 
@@ -87,13 +87,13 @@ class PresenceAnnouncer:
         if self._schedule.is_due(now_ms):
             return True
         patience_ms = 0 if now_ms < self._leased_until_ms else LEASE_MS  # another announcer may be about to do it
-        return await self._store.is_owed(now_ms - patience_ms)
+        return await self._store.has_pending(now_ms - patience_ms)
 
     async def announce(self) -> int:
         """Announce full batches of users, then a last one, and the due counts. Return the size of the last batch.
 
-        Do nothing while another replica has the lease. Raises Unavailable; then the next call reads the owed counts
-        again.
+        Do nothing while another replica has the lease. Raises Unavailable; then the next call reads the pending
+        counts again.
         """
         try:
             while await self._hold_lease():
@@ -120,7 +120,7 @@ class PresenceAnnouncer:
             self._in_doubt = set(held.in_doubt)
         if held.is_taken_over or not self._knows_counts:
             self._schedule = CountSchedule(now_ms)
-            self._schedule.note_owed(await self._store.owed_counts())
+            self._schedule.note_pending(await self._store.pending_counts())
             self._knows_counts = True
         self._leased_until_ms = now_ms + LEASE_MS
         return True
@@ -204,8 +204,8 @@ class PresenceAnnouncer:
     async def _count_soon(self, room_ids: Collection[str]) -> None:
         """Send these rooms their counts, now or within 5 s; a note in the database outlives this process."""
         counts = self._schedule.note_changes(room_ids, self._clock_ms())
-        await self._store.owe_counts(counts.due_ms)
-        self._schedule.note_owed(counts.due_ms)
+        await self._store.add_pending_counts(counts.due_ms)
+        self._schedule.note_pending(counts.due_ms)
         for some in chunks(counts.now, COUNTS_AT_ONCE):
             await self._send_counts(some)
 

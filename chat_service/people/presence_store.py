@@ -3,7 +3,7 @@
 One sweeper claims a gateway's expired lease. The claim is a lease too: if the sweeper dies, another claims it.
 A claimed lease cannot be renewed, so no gateway keeps a lease while its users are taken offline. A swept lease stays
 for a minute, ended, and is swept again: a write that was under way all that time, in a frozen process or at a frozen
-server, would otherwise leave users online for ever.
+server, would otherwise leave users online permanently.
 """
 
 from collections.abc import Collection, Mapping

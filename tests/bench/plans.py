@@ -252,7 +252,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.announcements.set_flags(memberships, [])
         await stores.announcements.finish(present[:-1], NOW_MS)
         await stores.owners.renew(f"chat_{number}")
-    await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
+    await stores.announcements.add_pending_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
     for partition in range(PARTITIONS):
         await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
     builder = PageBuilder(stores.index)
@@ -407,7 +407,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     others = [f"room_{number}" for number in range(1, 21)]
     marked = [Membership(room_id, user_id, False) for user_id in users]
     yield StoreCall("hold_lease", lambda: announcements.hold_lease("chat_1", NOW_MS, NOW_MS + 5))
-    yield StoreCall("is_owed", lambda: announcements.is_owed(NOW_MS + 100), UNSORTED)
+    yield StoreCall("has_pending", lambda: announcements.has_pending(NOW_MS + 100), UNSORTED)
     yield StoreCall("unannounced", lambda: announcements.unannounced(5), UNSORTED)
     yield StoreCall("memberships", lambda: announcements.memberships(users, 100))
     after = Membership("room_3", "user_7", False)
@@ -416,8 +416,8 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     yield StoreCall("begin", lambda: announcements.begin("chat_1", users))
     yield StoreCall("set_flags", lambda: announcements.set_flags(marked[:10], marked[10:]))
     yield StoreCall("finish", lambda: announcements.finish(records, NOW_MS))
-    yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
-    yield StoreCall("owed_counts", announcements.owed_counts, whole="all are read, once per takeover")
+    yield StoreCall("add_pending_counts", lambda: announcements.add_pending_counts(dict.fromkeys(others, NOW_MS)))
+    yield StoreCall("pending_counts", announcements.pending_counts, whole="all are read, once per takeover")
     yield StoreCall("active_now", lambda: announcements.active_now(others), note="of large rooms")
     yield StoreCall("counts_sent", lambda: announcements.counts_sent(others))
 

@@ -138,7 +138,7 @@ async def test_large_room_receives_the_number_online_at_most_every_5_s(world: Pr
     await world.expect()
 
 
-async def test_owed_count_is_sent_by_another_announcer_after_crash(world: PresenceWorld) -> None:
+async def test_pending_count_is_sent_by_another_announcer_after_crash(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben", "cat", "dan")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
@@ -178,20 +178,20 @@ async def test_announcer_that_stood_still_leaves_no_older_state(world: PresenceW
     assert await world.rooms.active_now(["room_1"]) == {}
 
 
-async def test_owed_count_is_sent_after_the_database_failed(world: PresenceWorld) -> None:
+async def test_pending_count_is_sent_after_the_database_failed(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben", "cat", "dan")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
     await world.expect(("room:room_1", "room:presence", "1"))
     await gateway_.opened("ben")
     await world.expect()
-    for step in ("active_now", "owed_counts"):
+    for step in ("active_now", "pending_counts"):
         world.clock.pass_ms(COUNT_INTERVAL_MS)
         world.announcements.fails_in = step
         with pytest.raises(Unavailable):
             await world.announcer.announce()
     await world.expect(("room:room_1", "room:presence", "2"))
-    assert not await world.announcements.is_owed(world.clock() + 1)
+    assert not await world.announcements.has_pending(world.clock() + 1)
 
 
 async def test_storm_costs_at_most_two_database_calls_a_hundred_users(world: PresenceWorld) -> None:

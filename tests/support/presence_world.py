@@ -87,9 +87,9 @@ class ForgetfulStore(AnnouncementStore):
         await self._die("finish")
         await super().finish(records, now_ms)
 
-    async def owed_counts(self) -> dict[str, int]:
-        await self._die("owed_counts")
-        return await super().owed_counts()
+    async def pending_counts(self) -> dict[str, int]:
+        await self._die("pending_counts")
+        return await super().pending_counts()
 
     async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
         await self._die("active_now")
@@ -213,7 +213,7 @@ class PresenceWorld:
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:
-        """Announce owed changes, and check that exactly this was announced since the last check."""
+        """Announce pending changes, and check that exactly this was announced since the last check."""
         await self.announcer.announce()
         await self.barrier()
         assert sorted(self.announced) == sorted(announced)

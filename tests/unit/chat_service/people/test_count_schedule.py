@@ -10,7 +10,7 @@ from chat_service.people.count_schedule import COUNT_INTERVAL_MS, ROOMS_REMEMBER
 
 def change(schedule: CountSchedule, now_ms: int, *room_ids: str) -> RoomCounts:
     counts = schedule.note_changes(room_ids, now_ms)
-    schedule.note_owed(counts.due_ms)
+    schedule.note_pending(counts.due_ms)
     schedule.note_sending(counts.now, now_ms)
     return counts
 
@@ -19,7 +19,7 @@ def test_first_count_is_sent_at_once_and_the_next_after_the_interval() -> None:
     schedule = CountSchedule()
     assert change(schedule, 1_000, "r") == RoomCounts(["r"], {})
     assert change(schedule, 2_000, "r") == RoomCounts([], {"r": 6_000})
-    assert change(schedule, 3_000, "r", "s") == RoomCounts(["s"], {})  # one that is owed is not owed twice
+    assert change(schedule, 3_000, "r", "s") == RoomCounts(["s"], {})  # a pending count is not added again
     assert (schedule.is_due(5_999), schedule.due(5_999, 20)) == (False, [])
     assert (schedule.is_due(6_000), schedule.due(6_000, 20)) == (True, ["r"])
     schedule.note_sending(["r"], 6_000)
@@ -29,7 +29,7 @@ def test_first_count_is_sent_at_once_and_the_next_after_the_interval() -> None:
 
 def test_counts_are_due_in_the_order_of_their_times() -> None:
     schedule = CountSchedule()
-    schedule.note_owed({"b": 2, "a": 3, "c": 1, "d": 9})
+    schedule.note_pending({"b": 2, "a": 3, "c": 1, "d": 9})
     assert schedule.due(5, 2) == ["c", "b"]
 
 
