@@ -93,7 +93,7 @@ class Backfill:
                 await asyncio.sleep((time.monotonic() - started_s) * self._pause_ratio)
 
     async def _index_group(self, room_id: str, parent: Page, last_seq: int, rev: int) -> bool:
-        """Build the missing pages below and at a page of level 1; return whether any was missing."""
+        """Build a level-1 page and its children where they are missing; return whether any was missing."""
         wanted = [page for page in parent.children if page.first_seq <= last_seq]
         found = await self._store.pages([(room_id, page) for page in [parent, *wanted]])
         if (room_id, parent) in found:

@@ -1,9 +1,10 @@
 """The search in all rooms of a user, merged by time.
 
-The rooms are in a heap, by the time of the newest unsearched message. Each round reads one page each of the first 64
-rooms, at once. A hit is final once it is newer than every unsearched message. The search ends when there are enough
-such hits, or when the budget is spent and the upper bound on the times of unsearched messages is below the one at the
-start of this call, so that a caller who continues always advances.
+The rooms are in a heap, by the time of the newest unsearched message. Each round loads the next pages of up to 64 rooms
+in one query and searches them 8 rooms at a time until the budget is spent. A hit is final once it is newer than every
+unsearched message. The search ends when there are enough such hits, or when the budget is spent and the upper bound on
+the times of unsearched messages is below the one at the start of this call, so that a caller who continues always
+advances.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ from chat_service.search.tree import Candidate, Page, PageWalk
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id, made_at_ms
 
-BUDGET = 16  # pages, in 40 ms: each room costs calls to the database beside its pages
+BUDGET = 16  # pages, in 40 ms: each room costs further database calls
 ROOMS_PER_ROUND = 64
-ROOMS_AT_ONCE = 8  # looked at before the budget is checked: each may have 128 messages without a line
+ROOMS_AT_ONCE = 8  # searched before the budget is checked: each may have 128 messages without an index row
 PAGES_PER_READ_MAX = 16
 CLOCK_MARGIN_MS = (
     100  # owners of a room, one after another, read the clock of the database with an error of milliseconds

@@ -1,8 +1,8 @@
 """The consumer of log entries that keeps the search index up to date.
 
-A new message adds a line to the newest page of its room. Lines gather for 30 s, or until there are 128 in the room,
-because each write rewrites the page. Searches do not wait for that: they read messages newer than the newest page from
-the log. An edit, a deletion of a message, and a deletion of a room change the index at once.
+A new message adds an index row to the newest page of its room. Rows gather for 30 s, or until the room has 128, because
+each write rewrites the page. Searches do not wait for that: they read messages newer than the newest page from the log.
+An edit, a deletion of a message, and a deletion of a room change the index at once.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from chat_service.search.tree import (
 from shared.mongo import chunks
 
 GATHER_MS = 30_000
-LINES_MAX = 128  # of a room; a page costs 1 ms of CPU each time
-LINES_TOTAL_MAX = 40_000
+ROWS_MAX = 128  # of a room; a page costs 1 ms of CPU each time
+ROWS_TOTAL_MAX = 40_000
 TEXT_TOTAL_MAX = 16 * 1024 * 1024
 # Rooms written per turn; a quarter of the due rooms if more than 80 are due. The turn holds up this consumer.
 ROOMS_PER_TURN = 20
@@ -35,7 +35,7 @@ ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop
 
 @dataclass(slots=True)
 class _Tail:
-    """The newest messages of a room, which have no line in the index yet, oldest first."""
+    """The newest messages of a room, which have no index row yet, oldest first."""
 
     rev: int
     since_ms: int
@@ -45,7 +45,7 @@ class _Tail:
 class SearchIndexer:
     """Updates the index after commits.
 
-    Bound: 40,000 messages without a line, and 16 M characters of them; beyond it half of the rooms are written.
+    Bound: 40,000 messages without an index row, and 16 M characters of them; beyond it half of the rooms are written.
     """
 
     name = "search"
@@ -65,7 +65,7 @@ class SearchIndexer:
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Index these entries.
 
-        A line that is still in memory when this process dies is built by the next owner, when it writes a later line of
+        A row that is still in memory when this process dies is built by the next owner, when it writes a later row of
         that page; until then searches read the message from the log.
         """
         for batch in batches:
@@ -79,12 +79,12 @@ class SearchIndexer:
         await self._write(self._due())
 
     def drop(self, is_lost: Callable[[str], bool]) -> None:
-        """Forget the lines of rooms that another process owns now, which may erase their messages."""
+        """Forget the rows of rooms that another process owns now, which may erase their messages."""
         for room_id in list(filter(is_lost, self._tails)):
             self._forget(room_id)
 
     async def finish(self) -> None:
-        """Write all lines: the process stops."""
+        """Write all rows, because the process stops."""
         await self._write(list(self._tails))
 
     def _gather(self, batch: RoomBatch) -> None:
@@ -105,13 +105,13 @@ class SearchIndexer:
 
     def _due(self) -> list[str]:
         """Return the rooms to write now, not too many at a time, the longest-waiting first."""
-        if self._count > LINES_TOTAL_MAX or self._size > TEXT_TOTAL_MAX:
+        if self._count > ROWS_TOTAL_MAX or self._size > TEXT_TOTAL_MAX:
             return list(self._tails)[: len(self._tails) // 2 + 1]
         due_ms = self._clock_ms() - GATHER_MS
         due = [
             room_id
             for room_id, tail in self._tails.items()
-            if len(tail.messages) >= LINES_MAX or tail.since_ms <= due_ms
+            if len(tail.messages) >= ROWS_MAX or tail.since_ms <= due_ms
         ]
         return due[: max(ROOMS_PER_TURN, len(due) // 4)]
 
@@ -126,8 +126,8 @@ class SearchIndexer:
         """Build the pages of changed messages again, from the messages as they are now after entry `rev`.
 
         With the same rev a page can be written only once, so a changed page is built from the messages alone, not from
-        lines in memory as well. If lines in memory belong to a changed page, the room's other lines are written now,
-        and all its lines are dropped from memory, so that no erased text stays there.
+        rows in memory as well. If rows in memory belong to a changed page, the room's other rows are written now,
+        and all its rows are dropped from memory, so that no erased text stays there.
         """
         changes = [entry.change for entry in entries if entry.change is not None]
         erased = frozenset(change.message_id for change in changes if isinstance(change, Erasure))
@@ -158,7 +158,7 @@ class SearchIndexer:
                 self._forget(room_id)
 
     async def _write_tails(self, tails: dict[str, _Tail]) -> list[tuple[str, Page, int]]:
-        """Write lines. Return the pages that end a page of level 1, each with its room and rev."""
+        """Write rows. Return the level-0 pages that complete a level-1 page, each with its room and rev."""
         keys = [(room_id, page) for room_id, tail in tails.items() for page in _pages_of(tail.messages)]
         stored = await self._store.pages(keys)
         new: list[StoredPage] = []
@@ -168,7 +168,7 @@ class SearchIndexer:
             tail = tails[room_id]
             mine = [message for message in tail.messages if chunk_of(message.seq) == page]
             before = stored.get((room_id, page))
-            if mine[-1].seq == page.parent.last_seq:  # also if an attempt failed after it had written the lines
+            if mine[-1].seq == page.parent.last_seq:  # also if an attempt failed after it had written the rows
                 completed.append((room_id, page, tail.rev))
             if before is not None and before.through >= mine[-1].seq:
                 continue

@@ -79,7 +79,7 @@ class PageReader:
         return Looked(found, stored.first_id, stored.first_at_ms)
 
     def _among(self, room_id: str, messages: Sequence[IndexedText]) -> list[Candidate]:
-        """Return those of the messages that are wanted, newest first."""
+        """Return the wanted messages, newest first."""
         return [Candidate(one.at_ms, one.id, room_id, one.seq) for one in reversed(messages) if self._is_wanted(one)]
 
     def _is_wanted(self, message: IndexedText) -> bool:

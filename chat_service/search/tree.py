@@ -2,7 +2,7 @@
 
     level 2   |            words of 65,536 messages            | …
     level 1   | words of 4,096 | words of 4,096 | …             one page for 16 of the level below
-    level 0   |256|256|256| …                                   a line for each message: id, author, time, words
+    level 0   |256|256|256| …                                   an index row for each message: id, author, time, words
 
 A page of a higher level holds the distinct words of its messages; a query that does not find its words there skips
 all of them. So a word that nobody wrote costs some 50 pages in a room of a million messages. A page is written once its
@@ -25,7 +25,7 @@ FANOUT = 16
 LEVEL_MAX = 3  # 1,048,576 messages
 WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; a larger one stores no words, and queries read the pages below it
 AUTHORS_KEPT = 10_000
-_NO_LINE = ""
+_NO_ROW = ""
 _compressor, _decompressor = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
 
 
@@ -118,25 +118,25 @@ def author_mark(user_id: str) -> str:
     return blake2b(user_id.encode(errors="surrogatepass"), digest_size=4).hexdigest()
 
 
-def line_of(message: IndexedText) -> str:
-    """Return the line of a message; a deleted message keeps only its id."""
+def row_of(message: IndexedText) -> str:
+    """Return the index row of a message; a deleted message keeps only its id."""
     if message.text is None:
         return message.id
     return f"{message.id}\t{author_mark(message.user_id)}\t{message.at_ms}\t{packed(message_words(message.text))}"
 
 
 def chunk_from(room_id: str, page: Page, rev: int, messages: Sequence[IndexedText]) -> StoredPage:
-    """Return the page of level 0 with these messages, oldest first; at least one. Missing ones leave empty lines."""
-    lines = [_NO_LINE] * (messages[-1].seq - page.first_seq + 1)
+    """Return the page of level 0 with these messages, oldest first; at least one. Missing ones leave empty rows."""
+    rows = [_NO_ROW] * (messages[-1].seq - page.first_seq + 1)
     for message in messages:
-        lines[message.seq - page.first_seq] = line_of(message)
+        rows[message.seq - page.first_seq] = row_of(message)
     first = messages[0]
-    return StoredPage(room_id, page, rev, messages[-1].seq, _bounded("\n".join(lines)), first.id, first.at_ms)
+    return StoredPage(room_id, page, rev, messages[-1].seq, _bounded("\n".join(rows)), first.id, first.at_ms)
 
 
 def extended(before: StoredPage, rev: int, messages: Sequence[IndexedText]) -> StoredPage:
     """Return a page of level 0 with the messages that follow it."""
-    words = None if before.words is None else _bounded("\n".join((before.words, *map(line_of, messages))))
+    words = None if before.words is None else _bounded("\n".join((before.words, *map(row_of, messages))))
     return before._replace(rev=rev, through=before.through + len(messages), words=words)
 
 
@@ -147,11 +147,11 @@ def candidates(chunk: StoredPage, needles: Sequence[Needle], author: str | None,
     first, *others = [needle.pattern for needle in needles]
     mark = None if author is None else f"\t{author_mark(author)}\t"
     found: list[Candidate] = []
-    lines = islice(chunk.words.split("\n"), max(upper - chunk.page.first_seq + 1, 0))
-    for seq, line in enumerate(lines, chunk.page.first_seq):
-        # HOT: `first` alone excludes most lines, in a fifth of the time of `all`
-        if first in line and all(other in line for other in others) and (mark is None or mark in line):
-            id_, _, at_ms, _ = line.split("\t")
+    rows = islice(chunk.words.split("\n"), max(upper - chunk.page.first_seq + 1, 0))
+    for seq, row in enumerate(rows, chunk.page.first_seq):
+        # HOT: `first` alone excludes most rows, in a fifth of the time of `all`
+        if first in row and all(other in row for other in others) and (mark is None or mark in row):
+            id_, _, at_ms, _ = row.split("\t")
             found.append(Candidate(int(at_ms), id_, chunk.room_id, seq))
     found.reverse()
     return found
@@ -176,7 +176,7 @@ def _words_on(stored: StoredPage) -> Iterable[str]:
     text = stored.words or ""
     if stored.page.level > 0:
         return text.split()
-    return (word for line in text.split("\n") for word in line.rpartition("\t")[2].split() if "\t" in line)
+    return (word for row in text.split("\n") for word in row.rpartition("\t")[2].split() if "\t" in row)
 
 
 def _bounded(words: str) -> str | None:

@@ -29,7 +29,7 @@ class Needle(NamedTuple):
 
     @property
     def pattern(self) -> str:
-        """Return the text by which `packed` words contain this one."""
+        """Return the substring to look for in `packed` words."""
         word = self.word[:WORD_MAX]
         return f" {word}" if self.is_prefix and len(self.word) < WORD_MAX else f" {word} "
 

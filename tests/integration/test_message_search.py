@@ -18,7 +18,7 @@ from chat_service.rooms.room import Room
 from chat_service.search.backfill import Backfill
 from chat_service.search.global_search import GlobalSearch
 from chat_service.search.index_store import IndexStore
-from chat_service.search.indexer import GATHER_MS, LINES_MAX, SearchIndexer
+from chat_service.search.indexer import GATHER_MS, ROWS_MAX, SearchIndexer
 from chat_service.search.page_reader import Wanted
 from chat_service.search.room_search import BUDGET, PAGES_PER_READ_MAX, Hits, RoomSearch
 from chat_service.search.tree import CHUNK, FANOUT, Page, decompressed
@@ -187,15 +187,15 @@ async def test_live_messages_are_found_before_and_after_they_are_indexed(world: 
 
 
 async def test_lines_gather_until_there_are_enough_or_ten_seconds_are_over(world: SearchWorld) -> None:
-    entries = await world.write(ROOM, random_texts(LINES_MAX + 1))
+    entries = await world.write(ROOM, random_texts(ROWS_MAX + 1))
     await world.follow(entries[0])
     assert await world.index.pages([(ROOM, Page(0, 0))]) == {}
-    await world.follow(*entries[1:LINES_MAX])
-    assert (await world.index.pages([(ROOM, Page(0, 0))]))[ROOM, Page(0, 0)].through == LINES_MAX
-    await world.follow(entries[LINES_MAX])
+    await world.follow(*entries[1:ROWS_MAX])
+    assert (await world.index.pages([(ROOM, Page(0, 0))]))[ROOM, Page(0, 0)].through == ROWS_MAX
+    await world.follow(entries[ROWS_MAX])
     world.now_ms += GATHER_MS
     await world.follow(*await world.write(OTHER, ["hello"]))
-    assert (await world.index.pages([(ROOM, Page(0, 0))]))[ROOM, Page(0, 0)].through == LINES_MAX + 1
+    assert (await world.index.pages([(ROOM, Page(0, 0))]))[ROOM, Page(0, 0)].through == ROWS_MAX + 1
 
 
 async def test_lines_of_a_killed_process_are_built_by_the_next(world: SearchWorld) -> None:
@@ -265,7 +265,7 @@ async def test_slow_writer_cannot_bring_deleted_words_back(world: SearchWorld) -
 
 async def test_deleted_room_leaves_no_words(world: SearchWorld) -> None:
     entries = await world.write(ROOM, random_texts(CHUNK + 5))
-    await world.follow(*await world.write(OTHER, random_texts(LINES_MAX)))
+    await world.follow(*await world.write(OTHER, random_texts(ROWS_MAX)))
     await world.follow(*entries)
     await world.follow(an_entry(ROOM, 1_000, EntryKind.DELETED))
     await world.indexer.finish()

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from chat_service.search.indexer import LINES_MAX
+from chat_service.search.indexer import ROWS_MAX
 from shared.ids import Prefix, new_id
 from shared.mongo import Document
 from tests.support.infrastructure import Infrastructure
@@ -18,7 +18,7 @@ from tests.support.services import chat_service, gateway_alone
 from tests.support.waiting import until_async
 
 NO_ROOM = {"success": False, "status": 404, "error": {"code": "NOT_FOUND", "message": "no such room"}}
-LINES = LINES_MAX  # of a room: the index is written at once
+LINES = ROWS_MAX  # of a room: the index is written at once
 FOUND_WITHIN_S = 2.0
 
 

@@ -13,7 +13,7 @@ from chat_service.follower.consumer import RoomBatch
 from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.search.index_store import IndexStore
-from chat_service.search.indexer import GATHER_MS, LINES_MAX, SearchIndexer
+from chat_service.search.indexer import GATHER_MS, ROWS_MAX, SearchIndexer
 from chat_service.search.tree import CHUNK, FANOUT, IndexedText, Page, StoredPage, chunk_from, chunk_of, merged
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
@@ -97,7 +97,7 @@ class IndexedRooms:
         self.start()
 
     def start(self) -> None:
-        """Start the process anew: lines in memory are lost, and entries come again from the saved position on."""
+        """Restart the process: rows in memory are lost, and entries are delivered again from the saved position on."""
         self.indexer = SearchIndexer(self.index, lambda: self.now_ms)
         for room in self.rooms:
             room.handed = room.saved
@@ -138,7 +138,7 @@ class IndexedRooms:
 
 
 acts = st.one_of(
-    st.tuples(st.just("send"), st.integers(0, 1), st.sampled_from((1, 2, 3, LINES_MAX, CHUNK))),
+    st.tuples(st.just("send"), st.integers(0, 1), st.sampled_from((1, 2, 3, ROWS_MAX, CHUNK))),
     st.tuples(st.just("change"), st.integers(0, 1), st.integers(1, 12), st.booleans()),
     st.tuples(st.just("turn")),
     st.tuples(st.sampled_from(("wait", "save"))),

@@ -20,8 +20,8 @@ from chat_service.search.tree import (
     compressed,
     decompressed,
     extended,
-    line_of,
     merged,
+    row_of,
 )
 from chat_service.search.words import needles_of
 
@@ -88,7 +88,7 @@ def test_author_restricts_candidates() -> None:
 
 
 def test_deleted_message_keeps_its_id_alone() -> None:
-    assert line_of(text(1, None)) == "msg_1"
+    assert row_of(text(1, None)) == "msg_1"
 
 
 def test_extended_chunk_equals_one_built_at_once() -> None:
