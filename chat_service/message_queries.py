@@ -116,7 +116,7 @@ class MessageQueryHandler:
         return await self._range(room, query.caller.user_id, first, last)
 
     async def _around(self, query: ListMessagesAround) -> MessagePage:
-        """Return the messages around a seq; near an end of the room, there are more on the other side."""
+        """Return the messages around a seq; near the first or last message, the other side is filled up."""
         room = await self._room_with_head(query.room_id)
         last = min(query.seq + (query.limit - 1) // 2, room.last_seq)
         first = max(last - query.limit + 1, 1)

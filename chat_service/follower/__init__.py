@@ -3,6 +3,6 @@
 - `backlog`: the entries that were not offered to consumers yet, by room (pure);
 - `consumer`: the interface of a consumer;
 - `consumer_queue`: the entries that wait for one consumer (pure); `consumer_feed`: hands them over, at its own pace;
-- `position_store`: how far each room was handed over to each consumer, which survives the process;
+- `position_store`: stores the last rev of each room that was handed over to each consumer;
 - `log_follower`: the loop that offers entries, saves positions, and recovers what a killed owner left.
 """

@@ -16,21 +16,21 @@ class RoomBatch(NamedTuple):
 class EntryConsumer(Protocol):
     """A consumer of entries. Its methods raise Unavailable to be called again.
 
-    `name` stands in saved positions, so it must not change.
+    `name` is stored in the saved positions, so it must not change.
     """
 
     @property
     def name(self) -> str:
-        """Return the name of its positions, and of its metrics."""
+        """Return the name under which its positions and metrics are kept."""
 
     def wanted(self, entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-        """Return those of these consecutive entries of one room that the consumer processes.
+        """Return the entries that the consumer processes, from consecutive entries of one room.
 
         HOT: called for every entry.
         """
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
-        """Process entries; idempotent. Once it returns, they might not be delivered again."""
+        """Process entries; idempotent. After it returns, do not count on another delivery."""
 
     def drop(self, is_lost: Callable[[str], bool]) -> None:
         """Forget what is kept of rooms that another process owns now."""

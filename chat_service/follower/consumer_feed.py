@@ -1,9 +1,9 @@
-"""Hands entries to one consumer, at its own pace, and notes how far each room is.
+"""Hands entries to one consumer, at its own pace, and notes the last rev handled of each room.
 
 While a consumer raises Unavailable, all its entries wait, and those of the other consumers do not. Any other exception
 is a bug; it must neither stop the process nor hold up other rooms. So after it each room is given alone, and one that
-fails is tried again a second later. After three failures in a row its entries are given one at a time: one that fails
-is skipped, except an entry that erases something. That one is tried again for ever, and the lag of the consumer shows
+fails is retried a second later. After three failures in a row its entries are given one at a time: one that fails is
+skipped, except an entry that erases something. That one is retried until it succeeds, and the lag of the consumer shows
 it: deleted text must not stay because of a bug.
 """
 
@@ -168,7 +168,7 @@ class ConsumerFeed:
         return self._consumer.wanted(await self._log.between(span.room_id, span.after, span.through))
 
     async def _consume(self, batches: Sequence[RoomBatch]) -> dict[str, int]:
-        """Give batches to the consumer. Return, for each failing room, the last rev that the consumer is done with."""
+        """Give batches to the consumer. Return the last rev handled of each failing room."""
         try:
             if len(batches) != 1:
                 try:
@@ -193,7 +193,7 @@ class ConsumerFeed:
                 self._retry_at_ms.pop(batch.room_id, None)
 
     async def _consume_room(self, batch: RoomBatch) -> int | None:
-        """Give the batch of one room. Return the last rev done with if it fails; None if all are."""
+        """Give the batch of one room. Return None if every entry was handled, else the last rev handled."""
         try:
             await self._give([batch])
         except Unavailable:

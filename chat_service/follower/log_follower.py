@@ -11,7 +11,7 @@ entries its queue keeps only revs, and the entries are read from the log again, 
 A new owner finds the rooms that a killed owner left behind without waiting for activity there. It looks at all rooms
 that were touched since the partition's checkpoint, compares their saved positions with their logs, and hands over the
 difference before anything newer. An owner that was frozen may complete one more commit after it was replaced, so the
-new owner looks once more a minute later.
+new owner checks again a minute later.
 """
 
 import asyncio

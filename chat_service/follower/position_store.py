@@ -45,7 +45,7 @@ class PositionStore:
         return [document["_id"] for document in found]
 
     async def positions(self, room_ids: Collection[str], consumers: Collection[str]) -> dict[str, dict[str, int]]:
-        """Return the last rev handed over, by room and consumer; what has none is absent."""
+        """Return the last rev handed over, by room and consumer; those without one are absent."""
         found = await find_among(self._rooms, room_ids)
         return {
             document["_id"]: {

@@ -1,10 +1,10 @@
 """The consumer of log entries that notifies mentioned users, and erases the text of notifications with the message.
 
     entries → current messages, members → sent mentions on disk → events, confirmed
-    deletions → notifier erases the text of all notifications of the message, also of those that have yet to arrive
+    deletions → notifier erases the text of all notifications of the message, including those that have yet to arrive
 
-Every step is idempotent, so entries may come again. It is one consumer of a follower of the logs, which calls it at
-least once for each entry, in log order within each room, and again after Unavailable.
+Every step is idempotent, so entries may be repeated. It is a consumer of the log follower, which calls it at least once
+for each entry, in log order within each room, and again after Unavailable.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ AT_ONCE = 16  # calls to the database
 
 
 class MentionNotifier:
-    """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries have to come again."""
+    """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries must be delivered again."""
 
     name = "mentions"
 
@@ -186,7 +186,7 @@ class MentionNotifier:
         """Send a request to notifier.
 
         Raises Unavailable for a refusal that may pass, such as that of an unavailable database, so that the entries
-        come again: the text has to leave the notifications, however long notifier refuses.
+        are delivered again: the text must be erased from the notifications, however long notifier refuses.
         """
         try:
             await self._bus.request(NOTIFIER_QUERY, request, NoticesErased)
@@ -197,7 +197,7 @@ class MentionNotifier:
 
 
 def _wanted(one: Mentioning, joined: Collection[tuple[str, str]]) -> list[str]:
-    """Return whom to notify of a mention if the rate allows: members by name, and `ROOM`."""
+    """Return whom to notify of a mention if the rate allows: members mentioned individually, and `ROOM`."""
     named = (user_id for user_id in one.users if (one.room_id, user_id) in joined)
     users = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
     return [*users, ROOM] if one.of_room else users

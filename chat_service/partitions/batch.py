@@ -29,9 +29,9 @@ class Job:
     expires_at_monotonic_ms: int
     is_resent: bool  # an entry that it made may be in the log: look it up
     may_land_later: bool  # a stale owner may still insert such an entry: the gateway has sent the body before
-    # An earlier copy or attempt may have stored it: while that is unknown, it gets no answer instead of a refusal.
+    # An earlier copy or attempt may have stored it: while that is unknown, it is left unanswered rather than refused.
     may_be_stored: bool
-    was_refused_by_log: bool = False  # as a rule because its message repeats a stored one
+    was_refused_by_log: bool = False  # usually because its message repeats a stored one
     verdict: Verdict | None = None  # of its caller's limits; None until it is charged
     entry: LogEntry | None = None
 

@@ -1,4 +1,4 @@
-"""Repair of the records of partitions that were claimed, in the background; retried while the database is away."""
+"""Background repair of the records of claimed partitions; retried while the database is unavailable."""
 
 from collections.abc import Callable, Mapping
 
@@ -26,7 +26,7 @@ class ClaimedRepair:
         self._unrepaired.add(number)
 
     def repaired(self, terms: Mapping[int, int]) -> dict[int, int]:
-        """Return those of the terms under which records were repaired."""
+        """Return the terms, by partition, under which records were repaired."""
         return {number: term for number, term in terms.items() if self._repaired.get(number) == term}
 
     async def run(self, terms: Callable[[], Mapping[int, int]], announce: Callable[[list[Delivery]], None]) -> None:

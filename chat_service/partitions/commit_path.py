@@ -148,7 +148,7 @@ class CommitPath:
                 job.verdict = verdict
 
     async def _find_repeats(self, jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:
-        """Answer refused sends that repeat a stored message from that message: it was accepted before."""
+        """If a refused send repeats a stored message, answer with that message: it was accepted before."""
         refused: dict[tuple[str, str, str], list[int]] = {}
         for index, (job, answer) in enumerate(zip(jobs, changes.answers, strict=True)):
             command = job.command

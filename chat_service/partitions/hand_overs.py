@@ -1,4 +1,4 @@
-"""Hand-overs: another replica takes over a partition of this one; the beats announce it for 5 s."""
+"""Hand-overs: another replica takes over a partition of this one; the heartbeats announce it for 5 s."""
 
 from collections.abc import Callable
 

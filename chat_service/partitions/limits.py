@@ -187,7 +187,7 @@ class Limits:
         return refusals | beyond
 
     async def _acquainted(self, pairs: Mapping[str, SendDirect]) -> set[str]:
-        """Return those direct rooms whose users share a private or group room."""
+        """Return the direct rooms whose users share a private or group room."""
 
         async def look_up(message: SendDirect) -> bool:
             return await self._rooms.have_common_room(message.caller.user_id, message.to_user_id)

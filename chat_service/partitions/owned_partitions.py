@@ -1,8 +1,8 @@
-"""The shell of ownership: beats, claims, hand-overs, and the dispatch of bodies to their partitions.
+"""The shell of ownership: heartbeats, claims, hand-overs, and the dispatch of bodies to their partitions.
 
-Order of a claim: compare-and-set in `partition_owners`, create the partition, send the first beat under the new term.
-No body is decided under a term that this process does not hold. A claim binds and declares nothing at the broker: with
-a frozen broker node, that would take a minute.
+Order of a claim: compare-and-set in `partition_owners`, create the partition, send the first heartbeat under the new
+term. No body is decided under a term that this process does not hold. A claim binds and declares nothing at the broker:
+with a frozen broker node, that would take a minute.
 
 A process that has stalled for over a second may have lost its partitions. It checks its own clock before each body;
 after a stall it drops its connection, and with it its queue and its partitions, and starts over.
@@ -146,7 +146,7 @@ class OwnedPartitions:
     # Regular work ---------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat, claim and hand over until `stop` is set, then hand everything over."""
+        """Send heartbeats, claim and hand over until `stop` is set, then hand everything over."""
         async with self._tasks:
             background = [
                 self._tasks.create_task(work)
@@ -284,9 +284,9 @@ class OwnedPartitions:
         await self._leases.end()
 
     async def readiness(self) -> str | None:
-        """Return None while every partition of this replica's share is owned by it, else the reason."""
+        """Return None while this replica owns every partition of its share, else the reason."""
         if not self._bus.is_connected:
-            return "partitions: the broker is not connected"
+            return "partitions: not connected to the broker"
         missing = sorted(self.replicas.share(self._now_ms()) - self._running.terms().keys())
         return f"partitions: not owned yet: {', '.join(map(str, missing))}" if missing else None
 

@@ -27,7 +27,7 @@ class OwnerStore:
         return {document["_id"]: _to_owner(document) for document in found}
 
     async def owner(self, partition: int) -> OwnerRecord:
-        """Return the owner of a partition, by a majority read."""
+        """Return the owner of a partition, with majority read concern."""
         with translated():
             document = await self._owners.find_one({"_id": partition})
         return NO_OWNER if document is None else _to_owner(document)

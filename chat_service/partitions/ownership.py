@@ -1,4 +1,4 @@
-"""Ownership of partitions: the conclusions of one chat_service replica from the beats of all. Pure.
+"""Ownership of partitions: the conclusions of one chat_service replica from the heartbeats of all. Pure.
 
 Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion costs at worst a
 refused commit. `partition_owners` holds the truth, changed by compare-and-set alone.
@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from chat_service.partitions.rendezvous import preferred_node, share_of
 
 BEAT_MS = 200
-SILENT_MS = 500  # a replica is silent once it has missed two beats and half the time of a third
+SILENT_MS = 500  # a replica is silent once it has missed two heartbeats and half the time of a third
 STEADY_AFTER_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
@@ -90,7 +90,7 @@ class ReplicaView:
     _peers: dict[str, _Peer] = field(default_factory=dict)
 
     def beat(self, node: str, queue: str, terms: Mapping[int, int], now_ms: int) -> None:
-        """Process the beat of another replica: its queue, and its terms by partition."""
+        """Process the heartbeat of another replica: its queue, and its terms by partition."""
         peer = self._peers.get(node)
         if peer is None or peer.queue != queue:
             peer = self._peers[node] = _Peer(queue, now_ms, now_ms)
@@ -136,14 +136,14 @@ class ReplicaView:
         return preferred_node(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
 
     def ms_until_silent(self, now_ms: int) -> int:
-        """Return the time until the first live replica counts as silent, unless it sends a beat."""
+        """Return the time until the first live replica counts as silent, unless it sends a heartbeat."""
         heard = (peer.heard_ms for peer in self._peers.values() if self._is_live(peer, now_ms))
         return min((heard_ms + SILENT_MS - now_ms for heard_ms in heard), default=SILENT_MS)
 
     def actions(self, now_ms: int) -> list[Action]:
         """Return the actions that are due now."""
         if now_ms - self.started_ms < SILENT_MS:
-            return []  # other replicas may be live whose first beat has not arrived
+            return []  # other replicas may be live whose first heartbeat has not arrived
         live = self.live_nodes(now_ms)
         queues = {self.queue, *(self._peers[node].queue for node in live if node != self.node)}
         actions: list[Action] = []

@@ -7,8 +7,9 @@
         a second later: the heads of the active rooms; five seconds later: the write-behind
 
 After any failure the log decides. After a refused commit, or one with an unknown outcome, the partition drops the rooms
-from memory, reads the log and the term by majority, and decides again, treating every command as resent: a command that
-has an entry is answered from it. If there is a newer owner, every pending command is answered "moved" instead.
+from memory, reads the log and the term with majority read concern, and decides again, treating every command as resent:
+a command that has an entry is answered from it. If there is a newer owner, every pending command is answered "moved"
+instead.
 """
 
 import asyncio
@@ -141,9 +142,9 @@ class Partition:
         """Commit, and retry as often as needed. Raises StaleOwner.
 
         While the database is unavailable, a batch of fresh commands is refused at once. A batch with a resent command
-        (`is_resent`: look it up first) is kept until all have expired, and then gets no answer. After repeated errors,
-        a command that may have an entry (`may_be_stored`) gets no answer instead of INTERNAL: its sender receives
-        UNAVAILABLE, and may send it again.
+        (`is_resent`: look it up first) is kept until all have expired, and is then left unanswered. After repeated
+        errors, a command that may have an entry (`may_be_stored`) is left unanswered rather than refused with INTERNAL:
+        its sender receives UNAVAILABLE, and may send it again.
         """
         backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
         failures = 0

@@ -134,7 +134,7 @@ class RateLimiter:
         self._bus.send("", queue, to_json(RefundCommand(**_head(), charge=charge, rates=tuple(rates))))
 
     def release(self, reservations: Sequence[Reservation]) -> None:
-        """End the reservations of a command that is done."""
+        """End the reservations of a completed command."""
         for home, indexes in self._by_home(reservation.user_id for reservation in reservations).items():
             own = tuple(reservations[index] for index in indexes)
             queue = self._queue_of(home)

@@ -29,7 +29,7 @@ class Limit(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The units of one rate that a command costs. Commands that name the same `shared_id` cost them once, together."""
+    """The units of one rate that a command costs. Commands with the same `shared_id` share one charge."""
 
     rate: Rate
     units: int = 1

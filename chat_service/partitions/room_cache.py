@@ -78,7 +78,7 @@ class RoomCache:
             del self._dropped[oldest]
 
     def release(self, states: Mapping[str, RoomState]) -> None:
-        """Clear the state that was loaded for one batch only, which was committed, and shrink to the bounds."""
+        """Clear the state that was loaded only for the committed batch, and shrink to the bounds."""
         self._recent.keep_uncommitted()
         for state in states.values():
             state.end_batch()

@@ -92,7 +92,7 @@ class RoomState:
     pins: dict[str, Toggle] = field(default_factory=dict)
 
     def end_batch(self) -> None:
-        """Clear the state that was loaded for one batch only, which was committed."""
+        """Clear the state that was loaded only for the committed batch."""
         self.committed_rev = 0 if self.room is None else self.room.rev
         self.repeats.clear()
         self.stored.clear()

@@ -78,11 +78,11 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `change` is that of an earlier message. In JOINED, LEFT, ADDED, REMOVED and ROLE entries the first of `members` is
-    the user that the entry is about, and the others change role with it. Other entries list the users who join by
-    them: those of a new room, or those who send or react. `last_seq` and `member_count` are those of the room after the
-    entry (0 in a void entry). `ends_public`: it makes a public room private. `previous_at_ms`: the time of the entry
-    before, in a direct room; 0 for the first.
+    `change` is the change that the entry makes to an earlier message. In JOINED, LEFT, ADDED, REMOVED and ROLE entries
+    the first of `members` is the user that the entry is about, and the others change role with it. Other entries list
+    the users who join by them: those of a new room, or those who send or react. `last_seq` and `member_count` are those
+    of the room after the entry (0 in a void entry). `ends_public`: it makes a public room private. `previous_at_ms`:
+    the time of the previous entry, in a direct room; 0 for the first.
     """
 
     id: str

@@ -52,13 +52,13 @@ _RANKS = {Role.MEMBER: RoomRank.MEMBER, Role.MODERATOR: RoomRank.MODERATOR, Role
 class Room(msgspec.Struct, kw_only=True):
     """The state of a room after entry `rev` of its log.
 
-    `created_by` is the user who made the room, and never changes. `creator_id` holds the role creator: a member or,
-    while nobody is in the room, the last one to leave. It is None once the last member has been removed. In a room of
-    an earlier version, the creator may have left while others stayed, and still manages it.
-    `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
-    sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
-    changed an earlier message, `changed_at_ms` the time of the last entry that was more than a plain message. Messages
-    up to `old_seq` were stored before there was a log.
+    `created_by` is the user who made the room, and never changes. `creator_id` is the user who has the role creator: a
+    member or, while nobody is in the room, the last one to leave. It is None once the last member has been removed. In
+    a room of an earlier version, the creator may have left while others stayed, and still manages it. `direct` names
+    the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are sorted by
+    `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that changed an
+    earlier message, `changed_at_ms` the time of the last entry that was more than a plain message. Messages up to
+    `old_seq` were stored before there was a log.
     """
 
     id: str
@@ -153,7 +153,7 @@ def check_may_manage(room: Room, caller: Caller) -> None:
 
 
 def is_creator(room: Room, user_id: str) -> bool:
-    """Return whether a user holds the role creator; see `Room.creator_id`."""
+    """Return whether a user has the role creator; see `Room.creator_id`."""
     return room.creator_id == user_id
 
 

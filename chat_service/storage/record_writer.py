@@ -67,7 +67,7 @@ class RecordWriter:
 
     @asynccontextmanager
     async def replaced(self, room_ids: Collection[str]) -> AsyncIterator[list[MessagePlace]]:
-        """Write the read marks of rooms, whose records the block then writes, and yield the places that are due.
+        """Write the rooms' read marks, then yield the due places; the caller writes the records inside the block.
 
         If the marks cannot be written, or the block fails, the changes taken here stay due. Raises Unavailable.
         """

@@ -1,6 +1,6 @@
 """Repair after an owner was killed: records older than their logs, and entries that were never delivered.
 
-Runs as a separate task in small paced steps, so that neither beats nor commits wait for it.
+Runs as a separate task in small paced steps, so that neither heartbeats nor commits wait for it.
 """
 
 import asyncio

@@ -169,7 +169,7 @@ class RoomStore(MemberStore):
         return [to_room(document) for document in found], counted[0]["n"] if counted else 0
 
     async def rooms_among(self, room_ids: Collection[str], types: Collection[str], words: Sequence[str]) -> list[Room]:
-        """Return those of the rooms that have one of the types, most recently active first."""
+        """Return the given rooms that have one of the types, most recently active first."""
         further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
         found: list[Document] = []
         for some in chunks(list(room_ids), DOCUMENTS_MAX):

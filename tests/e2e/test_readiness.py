@@ -71,7 +71,7 @@ async def test_all_services_report_unavailable_broker(system: LocalSystem, infra
     try:
         for name in SERVICES:
             assert (await wait_until(system, name, "broker"))["broker"] == "broker: not connected"
-        assert (await reasons_of(system, "CHAT_SERVICE"))["partitions"] == "partitions: the broker is not connected"
+        assert (await reasons_of(system, "CHAT_SERVICE"))["partitions"] == "partitions: not connected to the broker"
     finally:
         infrastructure.broker.start()
     for name in SERVICES:
