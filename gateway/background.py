@@ -1,4 +1,4 @@
-"""Tasks that are cancelled when a context ends, while other tasks of the same group continue."""
+"""Tasks of a group that are cancelled when their context exits."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,7 +10,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 @contextmanager
 def background(tasks: asyncio.TaskGroup) -> Iterator[Spawn]:
-    """Yield a function that starts a task in the group, to be cancelled when the context ends.
+    """Yield a function that starts a task in the group, to be cancelled when the context exits.
 
     A task that is started after that is cancelled at once.
     """

@@ -37,7 +37,7 @@ class KnownSymbols:
         self._next_round_at_s = 0.0
 
     async def unknown(self, symbols: Iterable[str]) -> list[str]:
-        """Return those of the symbols that are unknown. Raises Refusal and Unavailable."""
+        """Return the unknown symbols. Raises Refusal and Unavailable."""
         asked = [symbol for symbol in dict.fromkeys(symbols) if symbol not in self._known]
         if not asked:
             return []

@@ -21,7 +21,7 @@ FRAMES_IN = Counter("gateway_frames_in", "Frames received from clients, by type"
 BYTES_IN = Counter("gateway_bytes_in", "Bytes of text frames received from clients")
 FRAMES_OUT = Counter(
     "gateway_frames_out",
-    "Frames sent to clients, by way: fan-out (counted once for each socket), answers, activity",
+    "Frames sent to clients, by path: fan-out (counted once for each socket), answers, activity",
     ["way"],
 )
 BYTES_OUT = Counter("gateway_bytes_out", "Bytes of frames sent to clients", ["way"])

@@ -90,5 +90,5 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
             if parts.username is not None or parts.password is not None:
                 found.append("JWT_JWKS_URL: must not carry a user or a password")
         if self.jwt_public_key_file is not None:
-            found.append("JWT_JWKS_URL: cannot be set beside JWT_PUBLIC_KEY_FILE")
+            found.append("JWT_JWKS_URL: cannot be set together with JWT_PUBLIC_KEY_FILE")
         return found

@@ -28,8 +28,8 @@ class IdleConnection(Protocol):
 class OpenConnections:
     """All open TCP connections. The caller pairs each successful `arrive` with one `left`.
 
-    Bound: MAX_CONNECTIONS + 256, and 64 below the limit of open files; MAX_CONNECTIONS_PER_IP for each address, not
-    counting those of a trusted proxy. The module describes the behaviour beyond it.
+    Bound: the smaller of MAX_CONNECTIONS + 256 and the limit of open files less 64; MAX_CONNECTIONS_PER_IP for each
+    address, not counting those of a trusted proxy. The module describes the behaviour beyond it.
     """
 
     def __init__(self, settings: GatewaySettings, chance: random.Random) -> None:

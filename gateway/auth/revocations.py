@@ -64,8 +64,8 @@ class RevocationListSync:
     connection to the broker: all records above `version`, the highest version that a load returned. Announced records
     do not raise it, because an earlier one may be lost.
 
-    After a restore of the database the versions may be lower. Then the whole list is loaded anew, and the records of
-    before hold until that is done.
+    After a restore of the database the versions may be lower. Then the whole list is loaded anew, and the earlier
+    records hold until that is done.
     """
 
     def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:

@@ -166,7 +166,7 @@ def _identity(payload: dict[str, Any]) -> Identity:
         raise _unauthorized("the token's claims are invalid") from error
     issued_at_s = claims.iat or 0.0
     if not math.isfinite(issued_at_s):
-        raise _unauthorized("the token's claim iat: is not a time")
+        raise _unauthorized("the token's claim iat is not a time")
     return Identity(
         caller=Caller(
             user_id=claims.sub,

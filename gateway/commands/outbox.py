@@ -7,7 +7,7 @@
                     v                 │
                UNAVAILABLE <──────────┘ expired, and the time limit of one database call has passed
 
-Order: a body leaves only after the one before it was answered, or all its commands have expired and can no longer be
+Order: a body leaves only after the previous one was answered, or all its commands have expired and can no longer be
 committed. So the commands of one socket reach the log in the order in which the socket sent them, even if bodies are
 lost, repeated or moved.
 

@@ -1,4 +1,4 @@
-"""Detection of a restore of the database, by the generation in the beats of chat_service. Pure."""
+"""Detection of a restore of the database, by the generation in the heartbeats of chat_service. Pure."""
 
 GENERATIONS_KEPT = 16
 

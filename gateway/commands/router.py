@@ -65,7 +65,8 @@ class CommandRouter:
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _PendingCommand] = {}
-        # Each value is the database's clock minus ours, minus the beat's transit time: the largest is the most exact.
+        # Each value is the database's clock minus ours, minus the heartbeat's transit time: the largest is the most
+        # exact.
         self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         self._is_flush_due = False
         self._asked = asyncio.Event()
@@ -91,7 +92,7 @@ class CommandRouter:
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
 
-        The future raises Unavailable at once while the broker is not connected, and later when the command can no
+        The future raises Unavailable at once while not connected to the broker, and later when the command can no
         longer be committed and no reply has arrived. Raises Refusal as `check_backlog` does.
         """
         self.check_backlog(command.room_id)
@@ -101,7 +102,7 @@ class CommandRouter:
         if logs.details:
             log.debug("command_asked", request_id=pending.request_id, op=command.op, command_id=command.id)
         if not self._bus.is_connected:
-            pending.fail("the broker is not connected")
+            pending.fail("not connected to the broker")
         elif not self._outbox.add(pending.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
             pending.fail("too many commands wait for the room's partition")
             raise _overloaded()
@@ -117,14 +118,14 @@ class CommandRouter:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if not self._outbox.is_idle:  # while idle, a beat must not wake `run`
+        if not self._outbox.is_idle:  # while idle, a heartbeat must not wake `run`
             self._asked.set()
         if not self._bus.is_connected:
             return
         for sending in self._outbox.due(self._replies.name, self._now_ms()):
             self._bus.send("", sending.queue, sending.body)
 
-    # Answers and beats in -------------------------------------------------------------------------------------------
+    # Answers and heartbeats in --------------------------------------------------------------------------------------
 
     def on_answer(self, delivery: Delivery) -> None:
         """Take a REPLY or ANSWERED line; those of other gateways are skipped. HOT."""
@@ -195,7 +196,7 @@ class CommandRouter:
             await self._wait(beat_due_s)
 
     async def _wait(self, beat_due_s: float) -> None:
-        """Wait for the next tick; while no command waits or is in flight, for the next command or beat."""
+        """Wait for the next tick; while no command waits or is in flight, for the next command or heartbeat."""
         if not self._outbox.is_idle:
             await asyncio.sleep(TICK_S)
             return

@@ -224,7 +224,7 @@ class Activity:
                 continue
             del waiting[follower]
             frames = follower.take_frames(number)
-            if follower.owed:  # counts of rooms in doubt
+            if follower.pending_counts:  # counts of rooms in doubt
                 waiting[follower] = None
             if frames:
                 follower.due_s = now_s + INTERVAL_S

@@ -1,4 +1,4 @@
-"""The shell around `Activity`: queries counts of chat_service, binds the shards of rooms, and writes due frames."""
+"""The shell around `Activity`: queries chat_service for counts, binds the shards of rooms, and writes due frames."""
 
 import asyncio
 from functools import partial
@@ -23,8 +23,8 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 SLICE_S = 0.1
-# Some 3 ms with 500 rooms each. The other sockets follow in the next slices and stay spread over them, since each is
-# due 1 s after its own flush.
+# A slice of 64 sockets with 500 rooms each takes some 3 ms. The other sockets follow in the next slices and stay spread
+# over them, since each is due 1 s after its own flush.
 SOCKETS_PER_SLICE = 64
 NEXT_SLICE_S = 0.02
 HOLDER = "activity/"  # of channels that `ShardBindings` keeps bound

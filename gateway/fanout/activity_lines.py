@@ -103,7 +103,7 @@ class ActivityLines:
             if room in author.rooms and not author.counts_include(room, position):
                 author.rooms[room] = max(author.rooms[room], message.seq)
                 author.set_mentions(room, 0)
-                registry.owe(author, room)
+                registry.add_pending_count(author, room)
         for user in self._mentioned(room, message):
             if user is author:
                 continue
@@ -111,7 +111,7 @@ class ActivityLines:
             if room not in user.rooms or user.counts_include(room, position) or message.seq <= user.rooms[room]:
                 continue
             user.set_mentions(room, user.mentions.get(room, 0) + 1)
-            registry.owe(user, room)
+            registry.add_pending_count(user, room)
 
     def _mentioned(self, room: FollowedRoom, message: PeekedMessage) -> Iterable[ActivityUser]:
         """Return the users here whom a message mentions, including users who are not members of the room."""
@@ -157,7 +157,7 @@ class ActivityLines:
             self._registry.query_pair(user, room.id)
         else:
             user.set_mentions(room, 0)
-        self._registry.owe(user, room, delivery.key)
+        self._registry.add_pending_count(user, room, delivery.key)
 
     def _apply_control(self, delivery: Delivery) -> None:
         try:

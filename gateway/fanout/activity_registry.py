@@ -79,7 +79,7 @@ class ActivityRegistry:
         elif room.latest:
             self._show_unseen(user, room, is_new=not is_known)
         if not is_known or before != (user.rooms[room], count.mention_count):
-            self.owe(user, room)
+            self.add_pending_count(user, room)
 
     def _show_unseen(self, user: ActivityUser, room: FollowedRoom, *, is_new: bool) -> None:
         """Show a user's sockets a room with messages that is new to them, or that changed while it was in doubt."""
@@ -97,7 +97,7 @@ class ActivityRegistry:
         room.users.pop(user, None)
         for follower in user.followers:
             room.followers.pop(follower, None)
-            follower.owed.pop(room, None)
+            follower.pending_counts.pop(room, None)
             follower.unseen.pop(room, None)
         if not room.users:
             self._drop(room)
@@ -123,14 +123,14 @@ class ActivityRegistry:
         room.changed = self.flush
         self.dirty[room] = None
 
-    def owe(self, user: ActivityUser, room: FollowedRoom, without: str = "") -> None:
+    def add_pending_count(self, user: ActivityUser, room: FollowedRoom, without: str = "") -> None:
         """Mark the counts of a room as due to all sockets of a user except the session `without`.
 
         A flush sends them.
         """
         for follower in user.followers:
             if follower.sink.session_id != without:
-                follower.owed[room] = None
+                follower.pending_counts[room] = None
                 self.waiting[follower] = None
 
     # Queries --------------------------------------------------------------------------------------------------------

@@ -129,18 +129,18 @@ class ActivityUser:
 class Follower:
     """A socket on `activity`. Changes up to flush `sent` have been sent; more may be sent from `due_s` on.
 
-    `owed` holds the rooms whose counts still have to be sent. `unseen` holds rooms still to be shown: rooms new to the
-    user, and rooms that changed while the membership was unconfirmed.
+    `pending_counts` holds the rooms whose counts still have to be sent. `unseen` holds rooms still to be shown: rooms
+    new to the user, and rooms that changed while the membership was unconfirmed.
     """
 
-    __slots__ = ("due_s", "owed", "sent", "sink", "unseen", "user")
+    __slots__ = ("due_s", "pending_counts", "sent", "sink", "unseen", "user")
 
     def __init__(self, sink: ActivitySink, user: ActivityUser, sent: int) -> None:
         self.sink = sink
         self.user = user
         self.sent = sent
         self.due_s = 0.0
-        self.owed: dict[FollowedRoom, None] = {}
+        self.pending_counts: dict[FollowedRoom, None] = {}
         self.unseen: dict[FollowedRoom, None] = {}
 
     def take_frames(self, flush: int) -> list[bytes]:
@@ -155,14 +155,14 @@ class Follower:
             changed = self._without_doubtful(dict.fromkeys([*self.unseen, *changed]))
         parts = b",".join([room.part for room in changed])
         frames = [b'{"type":"room:activity","data":{"rooms":[%b]}}' % parts] if parts else []
-        for room in [room for room in self.owed if room not in user.doubtful]:
-            del self.owed[room]
+        for room in [room for room in self.pending_counts if room not in user.doubtful]:
+            del self.pending_counts[room]
             if room in user.rooms:
                 frames.append(unread_frame(user, room))
         return frames
 
     def _without_doubtful(self, rooms: dict[FollowedRoom, None]) -> list[FollowedRoom]:
-        """Return those to show now; the others wait until the user is known to be in them."""
+        """Return the rooms to show now; the others wait until the user's membership is confirmed."""
         doubtful = self.user.doubtful
         self.unseen = {room: None for room in rooms if room in doubtful}
         return [room for room in rooms if room not in doubtful]

@@ -54,14 +54,14 @@ class ShardBindings:
             await asyncio.shield(binding)
         if binding.exception() is not None:
             self.release(channel, holder)
-            raise Unavailable("the broker is not connected")
+            raise Unavailable("not connected to the broker")
 
     async def _bind(self, shard: int, binding: "asyncio.Future[None]") -> None:
         try:
             await self._bus.bind(self._queue, DELIVERIES, shard_key(shard))
         except BaseException as error:
             del self._bound[shard]
-            binding.set_exception(Unavailable("the broker is not connected"))
+            binding.set_exception(Unavailable("not connected to the broker"))
             if not isinstance(error, Unavailable):
                 raise
         else:

@@ -114,7 +114,7 @@ class DirectMessages:
     def note_given_up(self, sink: Sink, name: str) -> None:
         """Note that the attempt of a socket to subscribe has failed and was not retried in time.
 
-        The attempt may come again, and replay items: no later message may be shown before these.
+        The attempt may be repeated, and replay items: no later message may be shown before these.
         """
         self._remember_left(sink, name, _GAVE_UP)
 

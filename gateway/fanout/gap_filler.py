@@ -60,7 +60,7 @@ class GapFiller:
                 self._spawn(self._fill(gap))
 
     def forget(self) -> None:
-        """Give up all requests: the positions of before no longer hold."""
+        """Give up all requests: the earlier positions no longer hold."""
         self._resets += 1
         self._filling.clear()
 

@@ -3,7 +3,7 @@
 Lines can be lost on the way to the broker, because owners publish without confirms, and between broker and gateway,
 when the connection breaks or the gateway's queue overflows. A channel with an order shows the loss as a gap in its
 positions. UNORDERED items have no positions: the loss of an event for a community, a room or everyone is not detected
-(`DeliveryKind` names the others).
+(the other UNORDERED items are listed at `DeliveryKind`).
 
 After every reconnect, every channel is checked. For a room, the gateway queries the partition for each subscriber,
 which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the subscriber: it

@@ -56,7 +56,7 @@ class _Key(NamedTuple):
 
 
 class _Block:
-    """A read that is in flight or done."""
+    """A block whose read is in flight or completed."""
 
     def __init__(self, reading: "asyncio.Future[list[Replayed]]", now_s: float) -> None:
         self.reading = reading
@@ -78,8 +78,8 @@ class Replays:
         """Return the items with `after` < position ≤ `through`.
 
         They are read after the change `changed_rev`, the last one that the caller knows of. The result ends early at a
-        missing item, and before the part with which more than 1,000 items would have frames, or the frames would exceed
-        8 MB. Raises Unavailable or Refusal.
+        missing item, and before the block that would bring it above 1,000 items with frames, or 8 MB. Raises
+        Unavailable or Refusal.
         """
         items: list[Replayed] = []
         shown = size_bytes = 0
@@ -132,7 +132,7 @@ class Replays:
         self._keep(key, block, size_of(items))
 
     def _keep(self, key: _Key, block: _Block, size_bytes: int) -> None:
-        """Keep a block that is read until it is 1 s old, and evict the oldest ones beyond 32 MB."""
+        """Keep a completed block until it is 1 s old, and evict the oldest ones beyond 32 MB."""
         block.size_bytes = size_bytes
         self.kept_bytes += size_bytes
         block.end = asyncio.get_running_loop().call_at(block.begun_at_s + KEPT_S, self._forget, key, block)
@@ -143,7 +143,7 @@ class Replays:
                 self._forget(oldest_key, oldest)
 
     def _forget(self, key: _Key, block: _Block) -> None:
-        """Forget a block that is read, unless it was forgotten before."""
+        """Forget a completed block, unless it was forgotten before."""
         if self._blocks.get(key) is block:
             del self._blocks[key]
             self.kept_bytes -= block.size_bytes
@@ -152,5 +152,5 @@ class Replays:
 
 
 def size_of(items: list[Replayed]) -> int:
-    """Return how large the frames of items are."""
+    """Return the total size of the items' frames."""
     return sum(len(frame) for item in items for frame in item.frames)

@@ -168,7 +168,7 @@ class _Connection(web.RequestHandler):
         if self._has_begun:
             super().connection_lost(exc)
         else:
-            self.transport = self._manager = self._parser = None  # which refer to this protocol
+            self.transport = self._manager = self._parser = None  # these refer to this protocol: break the cycle
         self._context.recent.discard(self)
         self._context.pace.settled(self)
         self._context.open_connections.became_busy(self)

@@ -1,4 +1,4 @@
-"""Subscriptions under way: a reservation and joined channels, which a failure undoes."""
+"""Subscriptions under way: a reservation and joined channels, rolled back if the attempt fails."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from shared.waiting import until_next
 
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
-CLOCK_SET_MS = 500  # a drift this large from the monotonic clock means the wall clock was set
+CLOCK_STEP_MS = 500  # a drift this large from the monotonic clock means the wall clock was stepped
 
 
 class Connections:
@@ -28,7 +28,7 @@ class Connections:
         self.by_user: dict[str, dict[Socket, None]] = {}  # in the order of their authentication
         self._closing: dict[str, set[Socket]] = {}  # those of `by_user` that are closing
         self._due = DueWheel[Socket]()  # sockets whose session needs a tick
-        self._clock_offset_ms: float | None = None  # of the wall clock from the monotonic one, when it was last set
+        self._clock_offset_ms: float | None = None  # of the wall clock from the monotonic one, after its last step
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
         self.answers = 0  # frames sent to single sockets, not by the fan-out, since the last `_measure`
@@ -104,9 +104,9 @@ class Connections:
             self.tick(time.monotonic(), now_ms())
 
     def tick(self, now_s: float, wall_ms: int) -> None:
-        """Tick the sessions that are due; all of them after the wall clock was set."""
+        """Tick the sessions that are due; all of them after the wall clock was stepped."""
         due = self._due.take(now_s)
-        if self._was_clock_set(now_s, wall_ms):
+        if self._was_clock_stepped(now_s, wall_ms):
             due = list(self.sockets)
         for socket in due:
             if socket.closing:
@@ -139,10 +139,10 @@ class Connections:
             sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)
         )
 
-    def _was_clock_set(self, now_s: float, wall_ms: int) -> bool:
-        """Return whether the wall clock, by which tokens expire, was set since the last call that returned True."""
+    def _was_clock_stepped(self, now_s: float, wall_ms: int) -> bool:
+        """Return whether the wall clock, by which tokens expire, was stepped since the last call that returned True."""
         offset_ms = wall_ms - now_s * 1000
-        if self._clock_offset_ms is not None and abs(offset_ms - self._clock_offset_ms) < CLOCK_SET_MS:
+        if self._clock_offset_ms is not None and abs(offset_ms - self._clock_offset_ms) < CLOCK_STEP_MS:
             return False
         self._clock_offset_ms = offset_ms
         return True

@@ -3,7 +3,7 @@
 The logs of rooms and inboxes have gone back, and new entries take positions that sockets have received before. No
 stream, subscription or ban that the gateway remembers holds any more. So every socket is closed at once, with
 `server:drain` and 1012 as by a restart, and leaves its channels in the same step: no line of the restored database
-reaches a stream of before. The clients resume elsewhere or here, and those that are ahead get `recovered: false`.
+reaches an old stream. The clients resume elsewhere or here, and those that are ahead get `recovered: false`.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ class Restoration:
         self._forget = forget
 
     def reset(self) -> None:
-        """Close every socket for a resume, and forget the positions of before.
+        """Close every socket for a resume, and forget the old positions.
 
-        It never awaits: closing 10,000 sockets in steps would show the first ones' successors next to outdated ones.
+        It never awaits: clients closed first would reconnect while outdated sockets are still open.
         """
         sockets = list(self._connections.sockets)
         log.warning("database_restored", connections=len(sockets))

@@ -13,7 +13,7 @@ SEND_QUEUE_MAX_BYTES = 1024 * 1024
 
 
 class _Queued(NamedTuple):
-    """The frame of an item, and how much of the bound it takes."""
+    """The frame of an item, and the bytes that count towards the bound."""
 
     data: bytes
     counted_bytes: int

@@ -179,7 +179,7 @@ class Session:
     def tick(self, now_s: float, now_ms: int) -> Close | None:
         """Return the `Close` action for silence, a missing `auth` or an expired token; otherwise set `due_s`.
 
-        `due_s` is valid until somebody sets the wall clock.
+        `due_s` is valid until the wall clock is stepped.
         """
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")

@@ -112,7 +112,7 @@ class CreatedOnce(Created[T], Generic[T]):
 class Found(Generic[T]):
     """The results of a search, and the message before which it continues."""
 
-    statuses: ClassVar[dict[int, str]] = {200: "The results, newest first. Continue before `next`, if present."}
+    statuses: ClassVar[dict[int, str]] = {200: "The results, newest first. To continue, pass `next` as `before`."}
 
     def __init__(self, items: Sequence[T], next_before: str | None) -> None:
         self.items = items

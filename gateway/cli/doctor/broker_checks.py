@@ -11,7 +11,7 @@ DEAD = "realtime.dead"
 
 
 def broker_findings(report: BrokerReport) -> Iterator[Finding]:
-    """Yield what is wrong with the broker."""
+    """Yield the problems of the broker."""
     for host, reason in report.unreachable.items():
         yield error("broker", f"{host} is unreachable: {reason}", "BrokerLost in docs/operations.md; check AMQP_URL")
     if len(report.unreachable) == report.hosts:

@@ -13,7 +13,7 @@ NEEDED_RIGHTS = ("find", "insert", "update", "remove", "createCollection", "crea
 
 
 def database_findings(report: DatabaseReport) -> Iterator[Finding]:
-    """Yield what is wrong with the database."""
+    """Yield the problems of the database."""
     if report.problem:
         yield error("database", report.problem, "DatabaseFailing in docs/operations.md; check MONGODB_URI")
         return

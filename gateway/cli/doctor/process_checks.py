@@ -9,7 +9,7 @@ from gateway.cli.doctor.reports import ProcessReport
 
 SERVICES = ("gateway", "chat_service", "market_feed", "notifier")
 SKEW_MAX_S = 0.5
-RESERVED_FILES = 320  # of a gateway, beside its sockets
+RESERVED_FILES = 320  # of a gateway, in addition to its sockets
 PROXY_ADDRESSES_MAX = 65_536
 # Settings that may differ between processes of one service.
 OWN_SETTINGS = frozenset({"ADMIN_HOST", "ADMIN_PORT", "GATEWAY_HOST", "GATEWAY_PORT", "LOG_LEVEL", "LOG_FORMAT"})
@@ -19,7 +19,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def process_findings(reports: Sequence[ProcessReport]) -> Iterator[Finding]:
-    """Yield what is wrong with the processes."""
+    """Yield the problems of the processes."""
     for report in reports:
         if report.problem:
             yield error(report.url, f"does not answer: {report.problem}", "TargetDown in docs/operations.md")

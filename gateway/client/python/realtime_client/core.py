@@ -230,7 +230,7 @@ class Core:
             self._actions.append(Resolve(request.id, frame.data))
 
     def _direct_acked(self, request: Request, ack: Ack) -> None:
-        """Subscribe to an unknown room from just before a message that was sent more than once, to have it replayed.
+        """After a resent message to an unknown room, subscribe from just before it, so that it is replayed.
 
         The message may have been delivered to an earlier connection.
         """

@@ -138,11 +138,11 @@ async def test_list_is_replaced_after_a_restore(synced: Synced) -> None:
     synced.notifier.stored = [banned("alice", 3), banned("carl", 4)]
     synced.sync.start_over()
     synced.sync.learn(banned("dora", 5))
-    assert who_is_banned(synced) == {"alice", "bob", "dora"}  # the records of before hold until the load
+    assert who_is_banned(synced) == {"alice", "bob", "dora"}  # the earlier records hold until the load
     synced.notifier.is_available = True
     await synced.sync.loaded()
     assert who_is_banned(synced) == {"alice", "carl", "dora"}
-    synced.notifier.stored.append(banned("emil", 6))  # versions below those of before count
+    synced.notifier.stored.append(banned("emil", 6))  # versions below the earlier ones count
     synced.sync.lines_lost()
     await synced.sync.loaded()
     assert "emil" in who_is_banned(synced)

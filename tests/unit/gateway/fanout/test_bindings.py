@@ -22,7 +22,7 @@ class BindingBus:
     async def bind(self, queue: Any, exchange: str, key: str) -> None:
         self.kept.add(key)
         if self.fails:
-            raise Unavailable("the broker is not connected")
+            raise Unavailable("not connected to the broker")
 
     async def unbind(self, queue: Any, exchange: str, key: str) -> None:
         self.kept.discard(key)
