@@ -138,7 +138,7 @@ class Journal:
 
     @contextmanager
     def _undoing(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Return the changes of a checkpoint to the market if the block fails: the next checkpoint takes them."""
+        """Give the changes of a checkpoint back to the market if the block fails: the next checkpoint takes them."""
         try:
             yield
         except BaseException:

@@ -3,17 +3,17 @@
 Ownership only routes. Two owners at once are safe, because the journal is the lock (see journal.py); the cost is a
 repeated batch. So a stand-by may take over early, even if the owner is alive.
 
-The owner increments `beat` every half second, and the database stamps each beat with its own time. A stand-by reads the
-stamp's age by the same clock, so host clocks do not matter.
+The owner sends a heartbeat every half second, which increments `beat`; the database stamps it with its own time. A
+stand-by reads the stamp's age by the same clock, so host clocks do not matter.
 
-    a beat within 1 s             HELD
+    a heartbeat within 1 s        HELD
     none for 1 s                  DOUBTED: killed, if the broker has dropped the owner's queue with its connection
     none for the lease's length   FREE: the owner is frozen or cut off
 
-The owner counts the length from before it sends a beat, and the database stamps the beat later. So an owner whose lease
-has run out has stopped before a stand-by takes it. `term` grows with every takeover and is the leading part of every
-seq, so gateways and clients drop a stale owner's prices. A restore takes the term back. So the first takeover in a new
-generation of the database skips terms: prices after the restore have higher seqs than all before it.
+The owner's lease time starts before it sends the heartbeat, and the database stamps the heartbeat later. So an owner
+whose lease has run out has stopped before a stand-by takes it. `term` grows with every takeover and is the leading part
+of every seq, so gateways and clients drop a stale owner's prices. A restore takes the term back. So the first takeover
+in a new generation of the database skips terms: prices after the restore have higher seqs than all before it.
 """
 
 from enum import Enum, auto
@@ -23,15 +23,15 @@ import msgspec
 BEAT_S = 0.5
 DOUBT_S = 2 * BEAT_S
 LOOK_S = 0.2
-TERMS_SKIPPED = 1_000  # more takeovers than between a backup and its restore; 900 times this fits into a seq
+TERMS_SKIPPED = 1_000  # exceeds the takeovers between a backup and its restore; a seq has room for 900 such skips
 
 
 class Lease(msgspec.Struct, frozen=True):
     """The lease in the database. Without `holder` it is free.
 
-    `age_s` is the age of the last beat by the database's clock, None for beats of release 0.2, which have no stamp.
-    `queue` is the holder's queue at the broker, None while the holder is not connected. `generation` is that of the
-    database at the last takeover, None for leases of earlier releases.
+    `age_s` is the age of the last heartbeat by the database's clock, None for those of release 0.2, which have no
+    stamp. `queue` is the holder's queue at the broker, None while the holder is not connected. `generation` is that of
+    the database at the last takeover, None for leases of earlier releases.
     """
 
     term: int = 0
@@ -73,19 +73,19 @@ class LeaseMonitor:
         self.look_again_s = LOOK_S if age_s >= DOUBT_S else min(max(DOUBT_S - age_s, LOOK_S / 4), BEAT_S)
         if lease.holder is None:
             return LeaseState.FREE
-        if self._trusted_from_s is None:  # while the database was down the owner could not beat either
+        if self._trusted_from_s is None:  # while the database was down, the owner could not send heartbeats either
             self._trusted_from_s = now_s + DOUBT_S
         if now_s < self._trusted_from_s or age_s < DOUBT_S:
             return LeaseState.HELD
         return LeaseState.FREE if age_s >= self._length_s else LeaseState.DOUBTED
 
     def unreadable(self) -> None:
-        """Note that the database is unavailable; afterwards the owner gets time for a beat."""
+        """Note that the database is unavailable; afterwards the owner gets time for a heartbeat."""
         self._trusted_from_s = None
         self.look_again_s = LOOK_S
 
     def _age_s(self, lease: Lease, now_s: float) -> float:
-        """Return the age of the last beat. The age of a beat without a stamp runs from when it was first seen."""
+        """Return the age of the last heartbeat. Without a stamp, its age runs from when it was first seen."""
         beat = lease.term, lease.beat, lease.holder
         if beat != self._beat:
             self._beat, self._since_s = beat, now_s

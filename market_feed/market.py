@@ -117,7 +117,7 @@ class Market:
         self.seen = SeenWindow(seen_max)
         self.processed = ProcessedFilter()
         self.positions: dict[str, int] = {}
-        self.ingest_calls = 0  # the ticket of a commit, which waits until this many calls are in the journal
+        self.ingest_calls = 0  # counts `ingest` calls; a commit waits until the calls counted so far are in the journal
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
         self.term = term

@@ -18,7 +18,7 @@ from shared.waiting import is_set_within, until_next
 
 log = logs.get(__name__)
 
-BEATS_PER_LENGTH = 5  # at least this many beats during the length of the lease
+BEATS_PER_LENGTH = 5  # at least this many heartbeats during the length of the lease
 
 Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 
@@ -120,7 +120,7 @@ class Ownership:
             return None
         asked_s = self._clock_s()
         taken = await self._store.take_lease(seen, self._node_id, self._lifeline.queue)
-        if taken is None:  # a beat, or another stand-by, was faster
+        if taken is None:  # a heartbeat, or another stand-by, was faster
             return None
         self._held_until_s = asked_s + self._length_s
         return taken.term

@@ -280,7 +280,7 @@ class MarketStore:
     # Lease ----------------------------------------------------------------------------------------------------------
 
     async def lease(self) -> Lease:
-        """Return the lease, with the age of its last beat by the database's clock."""
+        """Return the lease, with the age of its last heartbeat by the database's clock."""
         with translated():
             found = await self._lease.aggregate(
                 [{"$match": {"_id": LEASE_ID}}, {"$addFields": {"now": "$$NOW"}}]

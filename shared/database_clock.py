@@ -2,7 +2,7 @@
 
 Times that several processes compare (leases, expiry, presence) are read from here, so a wrong host clock is harmless.
 A chat_service whose host clock is off by more than 2 s reports that it is not ready; so does a gateway, by the times in
-the beats of the replicas.
+the heartbeats of the replicas.
 """
 
 import asyncio

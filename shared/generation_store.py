@@ -3,7 +3,8 @@
 Gateways and clients remember positions in logs that a restore takes back. The database cannot tell that it was
 restored, since its content is consistent. So backups leave out the collection `database_generation`, or the operator
 drops it after the restore: the first process that needs the generation then makes a new one. chat_service announces it
-in its beats, and a gateway that hears of a new one closes its sockets for a resume; see `gateway.live.restoration`.
+in its heartbeats, and a gateway that learns of a new one closes its sockets for a resume; see
+`gateway.live.restoration`.
 """
 
 import asyncio

@@ -135,7 +135,7 @@ class Mongo:
         return round(local_time.timestamp() * 1000)
 
     async def wait_ready(self, indexes: Indexes, claim: Claim | None = None) -> None:
-        """Wait until the server answers and the indexes exist; retry for ever, with backoff.
+        """Wait until the server answers and the indexes exist; retry with backoff, without a limit.
 
         `claim` comes first: it may refuse the database with an error other than Unavailable.
         """

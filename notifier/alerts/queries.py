@@ -53,7 +53,8 @@ class AlertQueryHandler:
         try:
             stored = await self._store.insert(Alert(fresh, self._clock_ms()))
         except Unavailable:
-            announce_change(self._bus, AlertOpened(fresh))  # it may be stored; firing looks at the disk
+            # The insert may have succeeded; if not, this is harmless: firing checks the stored alert.
+            announce_change(self._bus, AlertOpened(fresh))
             raise
         if stored is None:
             raise Refusal.not_found("alert")

@@ -41,7 +41,8 @@ class Alert(msgspec.Struct, frozen=True):
 class AlertStore:
     """Reads and writes of alerts. Every method raises Unavailable when the database is unavailable.
 
-    A fired alert is kept for `ttl_days`, an active one for ever. Bound: 1,000 fired alerts of a user, by `drop_oldest`.
+    A fired alert is kept for `ttl_days`, an active one until it fires or is deleted. Bound: 1,000 fired alerts of a
+    user, by `drop_oldest`.
     """
 
     def __init__(self, database: Database, ttl_days: int) -> None:

@@ -44,7 +44,7 @@ class NotificationFields(msgspec.Struct, frozen=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    """The fields of a notification that REST shows beside its data."""
+    """The fields of a notification that REST shows in addition to its data."""
 
     title: str | None = None
     message: str | None = None

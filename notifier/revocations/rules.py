@@ -1,7 +1,7 @@
 """Revoked tokens and bans. Pure; docs/internal-events.md describes the events.
 
 `user.revoked` `{userId}` revokes all tokens issued before it. `user.banned` `{userId, until?}` bans the user until then
-(RFC 3339), or for ever without `until`; a later event overrides, and a time in the past ends the ban.
+(RFC 3339), or permanently without `until`; a later event overrides, and a time in the past ends the ban.
 """
 
 import msgspec

@@ -11,7 +11,7 @@ Read in this order:
 - `delivery_bodies`: sending without confirms;
 - `pending_reply`, `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
-- `queue_admin`: queues and dead letters outside of the traffic;
+- `queue_admin`: administrative operations on queues and dead letters;
 - `bus`: made of all these; handlers see it as a `publisher`;
 - `broadcast_queue`: the queue on which a process hears the broadcasts of all others;
 - `liveness_queue`: a queue whose disappearance proves that its process is dead.

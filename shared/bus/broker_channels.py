@@ -1,4 +1,4 @@
-"""The kinds of channels of a connection: unconfirmed and raw, with publisher confirms, of a consumer."""
+"""Three kinds of channel: raw without confirms, with publisher confirms, and for one consumer."""
 
 import asyncio
 from collections.abc import Callable, Sequence

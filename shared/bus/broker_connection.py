@@ -125,7 +125,7 @@ class BrokerConnection:
 
     @property
     def server_version(self) -> str:
-        """Return the version that the broker gave at the connection."""
+        """Return the version that the broker reported when it connected."""
         transport = self._connection.transport
         properties = {} if transport is None else transport.connection.server_properties
         version = properties.get("version", "")

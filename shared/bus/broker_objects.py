@@ -60,7 +60,7 @@ class BrokerObjects:
         return False
 
     async def counts(self, queue: str) -> QueueCounts | None:
-        """Return what waits in a queue and who consumes it; None if there is no such queue."""
+        """Return the numbers of waiting messages and of consumers; None if there is no such queue."""
         async with self._channel() as channel:
             try:
                 declared = await channel.declare_queue(queue, passive=True, timeout=CALL_TIMEOUT_S)

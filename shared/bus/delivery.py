@@ -64,8 +64,8 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """The frame of an EVICT delivery. Without a reason, the user has left, and the client is not notified.
 
     On a room's channel it has a position in the order of the log's entries. A copy on the user's channel precedes it.
-    The copy carries the room id and is for sockets not subscribed to the room, only those opened before
-    `opened_before_ms` if that is set.
+    The copy carries the room id and is for sockets not subscribed to the room; if `opened_before_ms` is set, only for
+    those opened before it.
     """
 
     user_id: str

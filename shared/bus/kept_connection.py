@@ -1,4 +1,4 @@
-"""One process's connection to RabbitMQ, replaced for ever when it is lost.
+"""One process's connection to RabbitMQ, re-established whenever it is lost.
 
 At each connection it restores queues, bindings and consumers, and then runs the `on_connected` hooks, which recover
 what their owners missed:
@@ -60,7 +60,7 @@ class KeptConnection:
     async def reaching(self, action: str, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[BrokerConnection]:
         """Yield the connection; raise Unavailable without one, and when it is lost."""
         if self.link is None:
-            raise Unavailable("the broker is not connected")
+            raise Unavailable("not connected to the broker")
         try:
             async with asyncio.timeout(timeout_s):
                 with translate_channel_closed():

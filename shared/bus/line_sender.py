@@ -59,7 +59,7 @@ class LineSender:
     def gather(self, destination: Destination, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
         """Add a line to the next body for its destination, and return the body's confirm."""
         if self._connection.link is None:
-            return Confirm.failed("the broker is not connected")
+            return Confirm.failed("not connected to the broker")
         if self._in_flight and self._is_stalled(destination):
             return Confirm.failed("the broker confirms nothing for this destination")
         parcel = self._batcher.add(destination, key, line, self._new_confirm, expires_at_ms)
@@ -80,7 +80,7 @@ class LineSender:
     async def publish_confirmed(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
         """Publish a body; `properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
         if (link := self._connection.link) is None:
-            raise Unavailable("the broker is not connected")
+            raise Unavailable("not connected to the broker")
         started_s = time.perf_counter()
         try:
             await link.publish(exchange, key, body, **properties)

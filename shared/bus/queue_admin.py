@@ -1,4 +1,4 @@
-"""Operations on queues that are no part of the traffic: probing, measuring, deleting, and the dead letters."""
+"""Administrative operations on queues, apart from normal traffic: probe, measure, delete, and read dead letters."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,9 +1,9 @@
-"""Broadcasts on the exchange `realtime.beats`: beats (heartbeats) and stored profiles. Pure.
+"""Broadcasts on the exchange `realtime.beats`: heartbeats and stored profiles. Pure.
 
 Every gateway and chat_service replica receives them.
 
-A replica sends a beat five times a second: gateways learn from it where to send commands, replicas which replicas are
-alive. A gateway sends a beat once a second: owners learn from it the offset of its clock (see
+A replica sends a heartbeat five times a second: gateways learn from it where to send commands, replicas which replicas
+are alive. A gateway sends a heartbeat once a second: owners learn from it the offset of its clock (see
 `chat_service.partitions.command_age`).
 """
 

@@ -217,7 +217,7 @@ class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
 
     @property
     def frames(self) -> list[bytes]:
-        """Return what clients see of the entry, in order."""
+        """Return the frames of the entry that clients receive, in order."""
         return [frame.encode() for frame in (*self.joined, self.frame) if frame]
 
 

@@ -105,7 +105,7 @@ class AppliedTicks(WireStruct, frozen=True, kw_only=True):
     """A line of the queue `notifier.ticks`: ticks in order.
 
     Ticks are missing only after a long outage, when the announcer or the queue had to drop its oldest. After a fault
-    some ticks are repeated with the same seqs. A late tick has an older time than the one before it.
+    some ticks are repeated with the same seqs. A late tick has an older time than the previous one.
     """
 
     ticks: list[AppliedTick]

@@ -32,7 +32,7 @@ class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """A struct that `load` fills."""
 
     def problems(self) -> list[str]:
-        """Return the problems across fields. Subclasses add their own."""
+        """Return the problems that cross-field checks find. Subclasses add their own checks."""
         return []
 
 
@@ -132,7 +132,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, fallback
         except (msgspec.ValidationError, ValueError) as error:
             shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
             problems.append(f"{name}: {error}{shown}")
-    # Invalid fields get their default or an empty text, so that the checks across fields always run.
+    # Invalid fields get their default or an empty text, so that the cross-field checks always run.
     named = {problem.partition(":")[0] for problem in problems}
     unset: dict[str, Any] = {
         field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values

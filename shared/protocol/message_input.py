@@ -1,4 +1,4 @@
-"""The content of a message as clients send it, over a socket and by REST, and its checks across fields. Pure."""
+"""The content of a message as clients send it, over a socket and by REST, and its cross-field checks. Pure."""
 
 import re
 

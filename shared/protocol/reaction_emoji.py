@@ -1,7 +1,8 @@
-"""The emoji of reactions: one emoji that platforms show as one character, or the name of one of the client's own. Pure.
+"""The emoji of reactions. Pure.
 
-An emoji is one of the sequences recommended for general interchange (RGI), stored fully qualified, so that ❤ and ❤️ are
-one kind. See https://unicode.org/reports/tr51/.
+A reaction is one emoji that platforms show as one character, or the name of a custom emoji of the client. An emoji is
+one of the sequences recommended for general interchange (RGI), stored fully qualified, so that ❤ and ❤️ are one kind.
+See https://unicode.org/reports/tr51/.
 """
 
 import re
