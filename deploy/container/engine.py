@@ -108,7 +108,7 @@ def private_engine(directory: Path) -> Iterator[Engine]:
     (directory / "config").mkdir(parents=True, exist_ok=True)
     started = Engine("docker", _environment(directory), directory)
     log = directory / "engine.log"
-    say(f"starting a Docker engine of its own in {directory}")
+    say(f"starting a private Docker engine in {directory}")
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             _command(directory), stdout=output, stderr=output, start_new_session=True, env=dict(os.environ)

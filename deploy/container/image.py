@@ -51,7 +51,7 @@ def without_credentials(url: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Return the output of a git command; an empty text outside of a repository."""
+    """Return the output of a git command; an empty text outside a repository."""
     try:
         ended = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
@@ -71,7 +71,7 @@ def main() -> None:
     with engine() as on:
         build(on)
         identifier = on.run("image", "inspect", "--format", "{{.Id}}", TAG)
-        place = "" if on.directory is None else f", in the engine of its own under {on.directory}"
+        place = "" if on.directory is None else f", in the private Docker engine under {on.directory}"
         print(f"{TAG} is {identifier}{place}")
 
 

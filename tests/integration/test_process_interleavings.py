@@ -168,7 +168,7 @@ async def test_process_whose_first_lease_is_refused_serves_or_ends(
 async def test_process_waits_for_a_database_that_refuses_its_indexes(
     amqp_url: str, mongodb_uri: str, database_name: str, stack: AsyncExitStack
 ) -> None:
-    """It neither ends, to be restarted for ever, nor serves without them."""
+    """It neither ends, to be restarted again and again, nor serves without them."""
     proxy = await stack.enter_async_context(database_proxy(mongodb_uri))
     refused = proxy.inject(RefuseCommand(13, "Unauthorized"), "createIndexes")
     process = chat_process(amqp_url, proxy.uri, database_name, stack)

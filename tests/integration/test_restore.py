@@ -115,7 +115,7 @@ async def test_clients_ahead_of_backup_are_told_and_gateway_goes_on(site: Site) 
             assert await client.close_code() == RESTARTING
         reader, writer = await site.client("bob"), await site.client("ann")
         assert (await subscribed(reader, room, since=5))["recovered"] is False
-        (ack,) = await say(writer, room, "another four")  # by an owner whose term is lower than that of before
+        (ack,) = await say(writer, room, "another four")  # by an owner whose term is lower than the earlier one
         assert ack["data"]["seq"] == 4
         assert await texts_of(reader, 1) == ["another four"]
         other = await site.client("cat")

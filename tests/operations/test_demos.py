@@ -22,7 +22,7 @@ def play(module: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="the release before is a revision of the repository")
+@pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="the previous release is a revision of the repository")
 def test_upgrade_and_rollback_lose_nothing() -> None:
     assert "faults: 0" in play("upgrade_demo")
 

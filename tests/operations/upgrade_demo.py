@@ -1,6 +1,6 @@
 """Upgrade a running installation, service by service, and back again: `make upgrade-demo`.
 
-The release before (RELEASE=…, otherwise the newest tag) runs with two replicas of each worker and two gateways behind
+The previous release (RELEASE=…, otherwise the newest tag) runs with two replicas of each worker and two gateways behind
 HAProxy. Clients chat through it, an internal service publishes notifications, prices move. Then every service is
 replaced by today's in the documented order, and the first new replica of chat_service is killed while it migrates.
 Afterwards everything goes back. Every acknowledged message must be stored once and reach every subscriber once and in
@@ -147,7 +147,7 @@ async def go_over(upgrade: Upgrade, rest_s: float) -> None:
 
 
 async def go_back(upgrade: Upgrade, rest_s: float) -> None:
-    """Replace everything by the release before, in the reverse order."""
+    """Replace everything by the previous release, in the reverse order."""
     old = upgrade.old
     await upgrade.step("gateways back", lambda: upgrade.roll_gateways(old), rest_s)
     for kind in reversed(WORKERS):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from deploy.local.settings import PROJECT
 
-BEFORE_TAGS = "b3cb314"  # the release before, until there is a tag: the last revision before editing and search
+BEFORE_TAGS = "b3cb314"  # the previous release, until there is a tag: the last revision before editing and search
 CONSTRAINTS = Path("deploy/container/constraints.txt")
 
 
