@@ -46,7 +46,10 @@ class Watcher:
     """A client that applies every frame of the room to its state, and counts repeated and decreasing revs."""
 
     def __init__(self, url: str, user_id: str) -> None:
-        self.client = RealtimeClient(url.replace("http", "ws", 1) + "/v1/live", mint(user_id))
+        async def token(_: object) -> str:
+            return mint(user_id)
+
+        self.client = RealtimeClient(url.replace("http", "ws", 1) + "/v1/live", token)
         self.texts: dict[str, str | None] = {}
         self.reactions: dict[str, dict[str, int]] = {}
         self.faults: list[str] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -142,12 +143,12 @@ class RestClient:
 
     def __init__(self, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> None:
         self._url = url
-        self._headers = {"Authorization": f"Bearer {mint(user_id, secret=secret, **claims)}"}
+        self._mint = partial(mint, user_id, secret=secret, **claims)  # per call: a soak outlives a token
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Send one request; `options` are aiohttp's, for example `json`."""
         async with aiohttp.ClientSession() as http:
-            headers = self._headers | options.pop("headers", {})
+            headers = {"Authorization": f"Bearer {self._mint()}"} | options.pop("headers", {})
             async with http.request(method, f"{self._url}{path}", headers=headers, **options) as response:
                 return response.status, await response.json()
 
