@@ -122,10 +122,11 @@ class CommitPath:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
             raise
-        deliveries = _all_deliveries_of([*changes.found.values(), *changes.entries], states) + changes.deliveries
+        entries = [*changes.found.values(), *changes.entries]
+        traced = tracing.is_on
+        deliveries = _traced_deliveries_of(entries, states, jobs) if traced else _all_deliveries_of(entries, states)
+        deliveries += changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
-        if tracing.is_on:
-            deliveries += _traces_of(jobs, changes.entries, states)
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
 
@@ -254,15 +255,17 @@ def _deliveries_of(entry: LogEntry, room: Room | None) -> list[Delivery]:
     return deliveries_of(entry, direct) + membership_deliveries(entry, direct)
 
 
-def _traces_of(jobs: list[Job], entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
-    """Return the traces of the deliveries whose commands carry one."""
+def _traced_deliveries_of(entries: list[LogEntry], states: dict[str, RoomState], jobs: list[Job]) -> list[Delivery]:
+    """Return the deliveries, each followed by the trace of its command if that has one."""
     traces = {job.command.id: trace for job in jobs if (trace := job.command.trace) is not None}
-    traced = [entry for entry in entries if entry.id in traces]
-    return [
-        delivery.trace(traces[entry.id])
-        for entry in traced
-        for delivery in _deliveries_of(entry, states[entry.room_id].room)
-    ]
+    deliveries: list[Delivery] = []
+    for entry in entries:
+        trace = traces.get(entry.id)
+        for delivery in _deliveries_of(entry, states[entry.room_id].room):
+            deliveries.append(delivery)
+            if trace is not None:
+                deliveries.append(delivery.trace(trace))
+    return deliveries
 
 
 def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
