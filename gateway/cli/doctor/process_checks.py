@@ -14,7 +14,7 @@ PROXY_ADDRESSES_MAX = 65_536
 # Settings that may differ between processes of one service.
 OWN_SETTINGS = frozenset({"ADMIN_HOST", "ADMIN_PORT", "GATEWAY_HOST", "GATEWAY_PORT", "LOG_LEVEL", "LOG_FORMAT"})
 # Settings that all services share.
-COMMON_SETTINGS = ("MONGODB_DATABASE", "REQUEST_TIMEOUT_S")
+COMMON_SETTINGS = frozenset({"MONGODB_DATABASE", "REQUEST_TIMEOUT_S"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -75,10 +75,10 @@ def _of_one(report: ProcessReport) -> Iterator[Finding]:
 def _of_settings(running: Sequence[ProcessReport]) -> Iterator[Finding]:
     for service in SERVICES:
         same = [report for report in running if report.service == service]
-        names = {name for report in same for name in report.settings or {}} - OWN_SETTINGS
+        names = {name for report in same for name in report.settings or {}} - OWN_SETTINGS - COMMON_SETTINGS
         for name in sorted(names):
             yield from _of_setting(service, name, same)
-    for name in COMMON_SETTINGS:
+    for name in sorted(COMMON_SETTINGS):
         yield from _of_setting("all services", name, running)
     for report in running:
         if report.service == "gateway" and report.settings is not None:
