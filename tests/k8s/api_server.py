@@ -16,8 +16,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -26,6 +24,7 @@ from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.settings import PROJECT
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
+from tests.support.startable import Startable
 
 MODULES = Path(__file__).parent / "server"
 PROGRAMS = {"etcd": "go.etcd.io/etcd/server/v3", "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
@@ -67,8 +66,8 @@ def _build(package: str, program: Path) -> None:
     unfinished.rename(program)
 
 
-class ApiServer:
-    """The API server. A context manager starts and stops it with its etcd."""
+class ApiServer(Startable):
+    """The API server with its etcd."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -113,20 +112,15 @@ class ApiServer:
     def _is_ready(self) -> bool:
         return self.kubectl("get", "--raw", "/readyz").returncode == 0
 
-    def __enter__(self) -> Self:
-        try:
-            self._etcd.start()
-            self._etcd.wait_until(self._etcd_is_ready, START_TIMEOUT_S)
-            self._server.start()
-            self._server.wait_until(self._is_ready, START_TIMEOUT_S)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def start(self) -> None:
+        """Start etcd, then the server, and return once it is ready."""
+        self._etcd.start()
+        self._etcd.wait_until(self._etcd_is_ready, START_TIMEOUT_S)
+        self._server.start()
+        self._server.wait_until(self._is_ready, START_TIMEOUT_S)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Stop the server, then its etcd."""
         self._server.stop(STOP_TIMEOUT_S)
         self._etcd.stop(STOP_TIMEOUT_S)
 
