@@ -19,19 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from pymongo import MongoClient
 
 from shared.generation_store import COLLECTION
 from tests.chaos.settle import history, inbox
 from tests.operations.events import NotificationPublisher
 from tests.operations.installation import DATABASE, SYMBOLS, WORKERS, Installation, stop_all
-from tests.operations.stage import Stage
+from tests.operations.stage import Stage, on_stage
 from tests.operations.verdict import inbox_faults, message_faults, pause_since, until_delivered, until_notified
 from tests.support.live_client import RestClient
 from tests.support.release import TODAY
@@ -173,23 +171,16 @@ async def play(loss: DataLoss, seconds: float) -> dict[str, int]:
 async def run(site: Installation, directory: Path, arguments: argparse.Namespace) -> dict[str, int]:
     """Bring the installation and its clients up, run the scenes and return the faults."""
     await asyncio.to_thread(site.start_workers, TODAY)
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        stage = Stage(site.balancer, [], [], tasks, http, symbols=SYMBOLS, has_inbox=True)
-        stack.callback(stage.stop_gateways)
+    async with on_stage(site.balancer, [], SYMBOLS, has_inbox=True) as stage:
         for number in range(1, GATEWAYS + 1):
             stage.gateways.append(site.gateway(number, TODAY))
             await stage.add(stage.gateways[-1])
-        stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(arguments.rooms)]
+        await stage.make_rooms(arguments.rooms)
         await stage.come(arguments.clients)
         publisher = NotificationPublisher(
             site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]]
         )
-        faults = await play(DataLoss(site, stage, publisher, directory / "backup", arguments.rate), arguments.seconds)
-        for reading in stage.reading:
-            reading.cancel()
-    return faults
+        return await play(DataLoss(site, stage, publisher, directory / "backup", arguments.rate), arguments.seconds)
 
 
 def main() -> None:

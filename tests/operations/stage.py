@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,9 @@ class Stage:
         self.balancer.announce(*(one for one in self.gateways if one.is_running()))
         return time.monotonic() - started_s
 
-    def stop_gateways(self) -> None:
-        """Stop every gateway."""
-        for gateway in self.gateways:
-            gateway.stop(STOP_TIMEOUT_S)
+    async def make_rooms(self, count: int) -> None:
+        """Create the rooms of the clients."""
+        self.rooms += [await self.operator.create_room(f"Room {number}") for number in range(count)]
 
     async def come(self, count: int) -> None:
         """Connect more clients, some at a time."""
@@ -110,22 +109,34 @@ class Stage:
 
 
 @asynccontextmanager
+async def on_stage(
+    balancer: Balancer, gateways: list[BalancedGateway], symbols: tuple[str, ...] = (), *, has_inbox: bool = False
+) -> AsyncIterator[Stage]:
+    """Yield a stage with the gateways, and with those that are added; at the end clients and gateways stop."""
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
+            stage = Stage(balancer, gateways, [], tasks, http, symbols=symbols, has_inbox=has_inbox)
+            yield stage
+            for reading in stage.reading:
+                reading.cancel()
+    finally:
+        for gateway in gateways:
+            gateway.stop(STOP_TIMEOUT_S)
+
+
+@asynccontextmanager
 async def staged(directory: Path, system: LocalSystem, gateways: int, rooms: int) -> AsyncIterator[Stage]:
     """Yield a load balancer and gateways, the first one started, in front of a system without gateways, and rooms."""
     environment = {"AMQP_URL": system.entries()["AMQP_URL"], **LIMITS}
-    async with AsyncExitStack() as stack:
-        balancer = stack.enter_context(Balancer(directory))
+    with Balancer(directory) as balancer:
         processes = [BalancedGateway(directory, balancer, number + 1, environment) for number in range(gateways)]
-        for process in processes:
-            stack.callback(process.stop, STOP_TIMEOUT_S)
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        stage = Stage(balancer, processes, [], tasks, http)
-        await stage.add(processes[0])
-        stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(rooms)]
-        yield stage
-        for reading in stage.reading:
-            reading.cancel()
+        async with on_stage(balancer, processes) as stage:
+            await stage.add(processes[0])
+            await stage.make_rooms(rooms)
+            yield stage
 
 
 def demonstrate(

@@ -16,18 +16,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from pymongo import MongoClient
 
 from tests.chaos.settle import history
 from tests.operations.events import NotificationPublisher
 from tests.operations.installation import DATABASE, SYMBOLS, WORKERS, Installation, Worker, begin, roll, stop_all
-from tests.operations.stage import Stage
+from tests.operations.stage import Stage, on_stage
 from tests.operations.verdict import inbox_faults, message_faults, pause_since, until_delivered, until_notified
 from tests.support.release import TODAY, Release, checked_out, newest_tag
 from tests.support.waiting import until_async
@@ -157,32 +155,25 @@ async def go_back(upgrade: Upgrade, rest_s: float) -> None:
 async def play(site: Installation, old: Release, arguments: argparse.Namespace) -> dict[str, int]:
     """Run the upgrade under load and return the faults."""
     await asyncio.to_thread(site.start_workers, old)
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        stage = Stage(site.balancer, [], [], tasks, http, symbols=SYMBOLS, has_inbox=True)
-        stack.callback(stage.stop_gateways)
+    async with on_stage(site.balancer, [], SYMBOLS, has_inbox=True) as stage:
         upgrade = Upgrade(site, stage, old)
         for _ in range(GATEWAYS):
             await upgrade.add_gateway(old)
-        stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(arguments.rooms)]
+        await stage.make_rooms(arguments.rooms)
         await stage.come(arguments.clients)
         publisher = NotificationPublisher(
             site.environment["AMQP_URL"], [trader.name for trader in stage.traders[:NOTIFIED]]
         )
         stop = asyncio.Event()
         work = [
-            tasks.create_task(stage.talk(arguments.rate, stop)),
-            tasks.create_task(publisher.run(EVENTS_PER_S, stop)),
+            stage.tasks.create_task(stage.talk(arguments.rate, stop)),
+            stage.tasks.create_task(publisher.run(EVENTS_PER_S, stop)),
         ]
         await upgrade.step(f"{old.name} under load", lambda: asyncio.sleep(arguments.seconds), 0)
         await go_over(upgrade, arguments.seconds)
         stop.set()
         await asyncio.gather(*work)
-        faults = await judge(stage, publisher) | {"searches without a hit": int(not upgrade.found)}
-        for reading in stage.reading:
-            reading.cancel()
-    return faults
+        return await judge(stage, publisher) | {"searches without a hit": int(not upgrade.found)}
 
 
 async def judge(stage: Stage, publisher: NotificationPublisher) -> dict[str, int]:
